@@ -1,0 +1,22 @@
+"""The fully connected layer Y = XW + B and its gradients, for every array library of the standard."""
+
+from . import testing
+from .chunked import compute
+from .layer import FullyConnected
+from .linear import Gradients, backward, forward, grad_bias, grad_input, grad_weight
+from .storage import open_array
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FullyConnected",
+    "Gradients",
+    "backward",
+    "compute",
+    "forward",
+    "grad_bias",
+    "grad_input",
+    "grad_weight",
+    "open_array",
+    "testing",
+]

@@ -1,0 +1,131 @@
+"""Sums over the batch that stay accurate however many rows there are.
+
+A plain float32 sum of positive rows stops growing at 2**24, and a matrix product over a
+long batch drifts in the same way; how far depends on the library's kernels. Here the rows
+are summed in short runs, the runs' sums in runs again, and the products of a long batch
+are added in pairs (pairwise summation: Higham, *Accuracy and Stability of Numerical
+Algorithms*, 2nd ed., section 4.2). That costs a few per cent and needs no wider dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .contraction import contract
+from .namespace import Array, Namespace, dtype_name
+
+# A batch up to this long is one call of matmul: accurate enough on every library measured.
+PLAIN_ROWS = 4096
+# Rows that one product of a longer batch sums by itself.
+PRODUCT_ROWS = 512
+# Terms that one addition chain of `sum_rows` has, and twice as many at its end.
+SUM_ROWS = 64
+# Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
+# elements (16 MiB in float32), but a leaf never has fewer than LEAST_LEAF_ROWS rows, so
+# that adding a large dW stays cheap beside the product.
+LEAF_ROWS = 65536
+LEAST_LEAF_ROWS = 8192
+PARTIAL_ELEMENTS = 2**22
+
+
+def accumulation_dtype(xp: Namespace, dtype: Any, acc_dtype: Any = None) -> Any:
+    """Return the dtype in which terms of `dtype` are summed: `acc_dtype`, or `dtype` and at least float32."""
+    if acc_dtype is not None:
+        return acc_dtype
+    return xp.float32 if dtype_name(dtype) in ("float16", "bfloat16") else dtype
+
+
+def cast(xp: Namespace, array: Array, dtype: Any) -> Array:
+    """Return `array` in `dtype`: the array itself where it has that dtype already."""
+    return array if array.dtype == dtype else xp.astype(array, dtype)
+
+
+def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
+    """Sum the rows of a matrix.
+
+    Parameters
+    ----------
+    xp : namespace
+        The namespace of `rows`.
+    rows : array, shape (N, S)
+        The terms.
+    acc_dtype : dtype
+        The dtype of every sum.
+
+    Returns
+    -------
+    array, shape (S,), of `acc_dtype`
+    """
+
+    def leaf(rows: Array) -> Array:
+        rows = cast(xp, rows, acc_dtype)
+        while rows.shape[0] > 2 * SUM_ROWS and rows.shape[1] > 0:
+            # A vector of ones times each run: along a long first axis this is up to 20 times
+            # faster than NumPy's own sum, and as fast as the others'.
+            ones = xp.ones_like(rows[:SUM_ROWS, 0])
+            rows = _by_runs(xp, lambda run: xp.matmul(ones, run), rows, SUM_ROWS)
+        return xp.sum(rows, axis=0, dtype=acc_dtype)
+
+    # A cast copies: then leaf by leaf, so that no copy of the whole batch is held.
+    return _pairwise(leaf, (rows,), LEAF_ROWS if rows.dtype != acc_dtype else rows.shape[0])
+
+
+def sum_products(xp: Namespace, equation: str, left: Array, right: Array, acc_dtype: Any) -> Array:
+    """Contract two matrices over their first axis, the batch.
+
+    Parameters
+    ----------
+    xp : namespace
+        The namespace of both arrays.
+    equation : str
+        ``"nc,ns->cs"``, or the same in other letters.
+    left, right : array, shapes (N, C) and (N, S)
+    acc_dtype : dtype
+        The dtype of every product and sum.
+
+    Returns
+    -------
+    array, shape (C, S), of `acc_dtype`
+    """
+    if left.shape[0] <= PLAIN_ROWS:
+        return contract(xp, equation, cast(xp, left, acc_dtype), cast(xp, right, acc_dtype))
+    c, s = left.shape[1], right.shape[1]
+
+    def leaf(left: Array, right: Array) -> Array:
+        left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
+        n, runs = left.shape[0], left.shape[0] // run_rows
+        if runs < 2:
+            return contract(xp, equation, left, right)
+        whole = runs * run_rows
+        products = xp.matmul(
+            xp.matrix_transpose(xp.reshape(left[:whole, :], (runs, run_rows, c))),
+            xp.reshape(right[:whole, :], (runs, run_rows, s)),
+        )
+        total = xp.reshape(sum_rows(xp, xp.reshape(products, (runs, c * s)), acc_dtype), (c, s))
+        return total if whole == n else total + contract(xp, equation, left[whole:, :], right[whole:, :])
+
+    runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
+    leaf_rows = min(LEAF_ROWS, max(LEAST_LEAF_ROWS, runs_at_once * PRODUCT_ROWS))
+    run_rows = max(PRODUCT_ROWS, -(-leaf_rows // runs_at_once))
+    return _pairwise(leaf, (left, right), leaf_rows)
+
+
+def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: int) -> Array:
+    """Add ``leaf(*arrays)`` over runs of at most `leaf_rows` rows, in pairs."""
+    rows = arrays[0].shape[0]
+    if rows <= leaf_rows:
+        return leaf(*arrays)
+    # Both halves but the last run are whole leaves.
+    half = -(-rows // leaf_rows) // 2 * leaf_rows
+    first = _pairwise(leaf, tuple(a[:half, :] for a in arrays), leaf_rows)
+    return first + _pairwise(leaf, tuple(a[half:, :] for a in arrays), leaf_rows)
+
+
+def _by_runs(xp: Namespace, reduce: Callable[[Array], Array], rows: Array, run_rows: int) -> Array:
+    """Return one row for each run of `run_rows` rows, and the rows left over as they are."""
+    runs = rows.shape[0] // run_rows
+    whole = runs * run_rows
+    # Splitting an axis never copies, whatever the strides.
+    sums = reduce(xp.reshape(rows[:whole, :], (runs, run_rows, rows.shape[1])))
+    return sums if whole == rows.shape[0] else xp.concat([sums, rows[whole:, :]], axis=0)

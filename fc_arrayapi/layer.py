@@ -1,0 +1,242 @@
+"""FullyConnected: W and B of one layer, kept together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from . import linear, namespace, storage, validation
+from .linear import Gradients
+from .namespace import Array
+
+Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
+INITIALIZERS: tuple[Initializer, ...] = ("glorot_uniform", "he_uniform", "lecun_normal", "zeros")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FullyConnected:
+    """The layer Y = XW + B with its parameters; it is never changed in place.
+
+    Parameters
+    ----------
+    W : array, shape (C, S)
+        The weight. Real floating dtype.
+    B : array, shape (S,), optional
+        The bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> layer = fc.FullyConnected.init(3, 2, seed=0, xp=np)
+    >>> layer
+    FullyConnected(C=3, S=2, bias=True, dtype=float64, xp=numpy, device=cpu)
+    >>> layer(np.ones((4, 3))).shape
+    (4, 2)
+    >>> layer.backward(np.ones((4, 3)), np.ones((4, 2))).dW.shape
+    (3, 2)
+
+    A step of gradient descent makes a new layer:
+
+    >>> grads = layer.backward(np.ones((4, 3)), np.ones((4, 2)))
+    >>> layer = fc.FullyConnected(layer.W - 0.1 * grads.dW, layer.B - 0.1 * grads.dB)
+    """
+
+    W: Array
+    B: Array | None = None
+
+    def __post_init__(self) -> None:
+        validation.check_parameters(self.W, self.B)
+
+    def __call__(self, X: Array, /) -> Array:
+        """Return Y = XW + B, see `forward`."""
+        return linear.forward(X, self.W, self.B)
+
+    def backward(
+        self, X: Array, dY: Array, /, *, needs: Iterable[str] = ("dX", "dW", "dB"), acc_dtype: Any = None
+    ) -> Gradients:
+        """Return the gradients with respect to X, W and B, see `backward`; dB is None in a layer without bias."""
+        wanted = validation.check_needs(needs)
+        if self.B is None:
+            wanted = tuple(name for name in wanted if name != "dB")
+        return linear.backward(X, self.W, dY, needs=wanted, acc_dtype=acc_dtype)
+
+    @classmethod
+    def init(
+        cls,
+        C: int,
+        S: int,
+        *,
+        seed: int = 0,
+        initializer: Initializer = "glorot_uniform",
+        bias: bool = True,
+        xp: Any = np,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> FullyConnected:
+        """Make a layer with a random weight and a bias of zeros.
+
+        The numbers are drawn in float64 by NumPy's default generator and then converted, so
+        one seed gives the same W in every library.
+
+        Parameters
+        ----------
+        C, S : int
+            Numbers of input and output features.
+        seed : int
+            The seed of ``numpy.random.default_rng``.
+        initializer : {"glorot_uniform", "he_uniform", "lecun_normal", "zeros"}
+            Uniform within sqrt(6 / (C + S)) (Glorot and Bengio 2010), uniform within
+            sqrt(6 / C) (He et al. 2015), normal with variance 1 / C (LeCun et al. 1998),
+            or zeros, which is what a linear probe starts from.
+        bias : bool
+            Whether the layer has a bias.
+        xp : module
+            The array library: numpy, torch, jax.numpy, ...
+        dtype : dtype or str, optional
+            A dtype of that library or its name; the library's default otherwise, which is
+            float64 in NumPy and float32 in torch and JAX.
+        device : optional
+            The device, as the library names it.
+
+        Returns
+        -------
+        FullyConnected
+
+        Raises
+        ------
+        TypeError, ValueError
+            For sizes below zero, an unknown initializer, or an `xp` that is no array library.
+
+        Examples
+        --------
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected.init(64, 10, initializer="zeros", dtype="float32")
+        FullyConnected(C=64, S=10, bias=True, dtype=float32, xp=numpy, device=cpu)
+        """
+        for name, size in (("C", C), ("S", S)):
+            if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 0:
+                raise ValueError(f"{name} is {size!r}: the number of features is a whole number, 0 or more")
+        space = namespace.wrapped(xp)
+        if dtype is None:
+            dtype = namespace.default_float_dtype(space)
+        elif isinstance(dtype, str):
+            dtype = getattr(space, dtype)
+        draws = _draw(initializer, np.random.default_rng(seed), C, S)
+        W = namespace.from_numpy(draws, space, dtype=dtype, device=device)
+        B = namespace.from_numpy(np.zeros(S), space, dtype=dtype, device=device) if bias else None
+        return cls(W, B)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write W and B to a ``.npz`` or ``.safetensors`` file, in full or not at all.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz`` (NumPy alone reads it) or ``.safetensors`` (needs the extra
+            ``fc_arrayapi[safetensors]``). A file of that name is replaced.
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+        TypeError
+            For bfloat16, which NumPy does not have.
+        """
+        storage.save_weights(path, self.W, self.B)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, xp: Any = np, device: Any = None) -> FullyConnected:
+        """Read a layer that `save` wrote, into any array library.
+
+        Parameters
+        ----------
+        path : path
+            A ``.npz`` or ``.safetensors`` file with the entries W and, for a bias, B.
+            Nothing in it is unpickled.
+        xp : module
+            The array library: numpy, torch, jax.numpy, ...
+        device : optional
+            The device, as the library names it.
+
+        Raises
+        ------
+        ValueError
+            For a file that holds anything but W and B, or less than it says.
+        TypeError
+            For dtypes that are not real floating, or that the library does not hold.
+        """
+        space = namespace.wrapped(xp)
+        W, B = storage.load_weights(path)
+        return cls(
+            namespace.from_numpy(W, space, device=device),
+            None if B is None else namespace.from_numpy(B, space, device=device),
+        )
+
+    @classmethod
+    def from_torch(cls, module: Any) -> FullyConnected:
+        """Copy a ``torch.nn.Linear``, whose weight is (S, C), into a layer of torch tensors."""
+        import torch
+
+        if not isinstance(module, torch.nn.Linear):
+            raise TypeError(f"from_torch takes a torch.nn.Linear, not a {type(module).__qualname__}")
+        xp = namespace.of(module.weight.detach())
+        return cls(
+            xp.asarray(module.weight.detach().T, copy=True),
+            None if module.bias is None else xp.asarray(module.bias.detach(), copy=True),
+        )
+
+    def to_torch(self) -> Any:
+        """Return a ``torch.nn.Linear`` with copies of W, turned to torch's (S, C), and B."""
+        import torch
+
+        weight = _tensor(self.W).T
+        module = torch.nn.utils.skip_init(
+            torch.nn.Linear, *self.W.shape, bias=self.B is not None, device=weight.device, dtype=weight.dtype
+        )
+        with torch.no_grad():
+            module.weight.copy_(weight)
+            if self.B is not None:
+                module.bias.copy_(_tensor(self.B))
+        return module
+
+    def __repr__(self) -> str:
+        C, S = self.W.shape
+        return f"FullyConnected(C={C}, S={S}, bias={self.B is not None}, {namespace.describe(self.W)})"
+
+
+def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> np.ndarray[Any, Any]:
+    """Draw a weight of shape (C, S) in float64."""
+    if initializer == "glorot_uniform":
+        limit = (6 / max(1, C + S)) ** 0.5
+        return rng.uniform(-limit, limit, (C, S))
+    if initializer == "he_uniform":
+        limit = (6 / max(1, C)) ** 0.5
+        return rng.uniform(-limit, limit, (C, S))
+    if initializer == "lecun_normal":
+        return rng.normal(0.0, max(1, C) ** -0.5, (C, S))
+    if initializer == "zeros":
+        return np.zeros((C, S))
+    raise ValueError(f"initializer is {initializer!r}: choose one of {', '.join(map(repr, INITIALIZERS))}")
+
+
+def _tensor(array: Array) -> Any:
+    """Give an array to torch without changing its dtype."""
+    import torch
+
+    name = namespace.library(namespace.of(array))
+    if name == "torch":
+        return array.detach()
+    if name in ("jax.numpy", "cupy"):  # keeps bfloat16, and the device
+        return torch.from_dlpack(array)
+    host = namespace.to_numpy(array)
+    return torch.from_numpy(host.astype(host.dtype.newbyteorder("=")))

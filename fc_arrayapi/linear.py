@@ -1,0 +1,324 @@
+"""The mathematics of the fully connected layer: Y = XW + B and its gradients.
+
+N is the batch size, C the number of input features, S the number of output features.
+``n`` in an equation stands for any number of leading axes, which are merged into one.
+
+The gradient of an einsum with respect to one operand is the einsum of the output's
+gradient with the other operands: that operand's indices and the output's are exchanged.
+Both gradient equations follow from the forward one in this way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+from . import chunked, namespace, validation
+from .accumulation import accumulation_dtype, cast, sum_products, sum_rows
+from .contraction import contract
+from .namespace import Array, Namespace
+
+FORWARD = "nc,cs->ns"
+GRAD_WEIGHT = "nc,ns->cs"
+GRAD_INPUT = "ns,cs->nc"
+
+
+class Gradients(NamedTuple):
+    """The gradients of a loss with respect to X, W and B; None where one was not asked for.
+
+    Adding the gradients of two micro-batches gives the gradients of both batches as one:
+    dW and dB are summed, and the rows of dX follow each other. Leave dX out with
+    ``needs=("dW", "dB")`` where it is not used.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> X, W, dY = np.ones((4, 2)), np.ones((2, 3)), np.ones((4, 3))
+    >>> halves = [fc.backward(X[i : i + 2], W, dY[i : i + 2]) for i in (0, 2)]
+    >>> np.array_equal((halves[0] + halves[1]).dW, fc.backward(X, W, dY).dW)
+    True
+    """
+
+    dX: Array | None
+    dW: Array | None
+    dB: Array | None
+
+    def __add__(self, other: Gradients) -> Gradients:  # type: ignore[override]  # not a tuple's concatenation
+        """Join the gradients of two micro-batches."""
+        if not isinstance(other, Gradients):
+            return NotImplemented
+        validation.check_joinable(self._fields, self, other)
+        return Gradients(
+            dX=None if self.dX is None else namespace.of(self.dX).concat([self.dX, other.dX], axis=0),
+            dW=None if self.dW is None else self.dW + other.dW,
+            dB=None if self.dB is None else self.dB + other.dB,
+        )
+
+
+def forward(X: Array, W: Array, B: Array | None = None, /) -> Array:
+    """Return Y = XW + B, the einsum ``"nc,cs->ns"`` plus the bias.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+        The batch, with any number of leading axes, or none. Real floating dtype.
+    W : array, shape (C, S)
+        The weight.
+    B : array, shape (S,), optional
+        The bias, added to every row.
+
+    Returns
+    -------
+    array, shape (..., S)
+        An array of X's library, on X's device, in the dtype to which X, W and B are
+        promoted. With a Dask array X, where W and B may be NumPy arrays, it is lazy and
+        has the batch chunks of X.
+
+    Raises
+    ------
+    TypeError
+        For a dtype that is not real floating and for arrays of several libraries.
+    ValueError
+        For a wrong rank, sizes that differ (an axis of size 1 never broadcasts), or
+        arrays on several devices.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> X = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+    >>> W = np.asarray([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])
+    >>> fc.forward(X, W, np.asarray([0.5, 0.5, 0.5]))
+    array([[ 1.5,  2.5,  4.5],
+           [ 3.5,  4.5, 10.5]])
+    """
+    xp = validation.check_forward(X, W, B)
+    if namespace.is_chunked(xp):
+        return chunked.map_batch(forward, X, W, *(() if B is None else (B,)), features=W.shape[1])
+    Y = contract(xp, FORWARD, _rows(xp, X), W)
+    if B is not None:
+        Y = _add_bias(Y, B)
+    return _unrows(xp, Y, X)
+
+
+def grad_input(dY: Array, W: Array, /) -> Array:
+    """Return dX, the einsum ``"ns,cs->nc"`` of dY and W.
+
+    Row n of dX depends on row n of dY alone, so nothing is summed over the batch.
+
+    Parameters
+    ----------
+    dY : array, shape (..., S)
+        The gradient of the loss with respect to Y.
+    W : array, shape (C, S)
+        The weight.
+
+    Returns
+    -------
+    array, shape (..., C)
+        Lazy, with the batch chunks of dY, where dY is a Dask array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> fc.grad_input(np.asarray([[1.0, 2.0]]), np.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+    array([[1., 2., 3.]])
+    """
+    return _grad_input(validation.check_grad_input(dY, W), dY, W)
+
+
+def grad_weight(X: Array, dY: Array, /, *, acc_dtype: Any = None) -> Array:
+    """Return dW, the einsum ``"nc,ns->cs"`` of X and dY.
+
+    All rows of the batch share W, so their gradients add up.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+        The batch.
+    dY : array, shape (..., S)
+        The gradient of the loss with respect to Y.
+    acc_dtype : dtype, optional
+        The dtype of the products and sums over the batch; by default that of the result,
+        and at least float32. Long batches are summed pairwise in any case.
+
+    Returns
+    -------
+    array, shape (C, S)
+        In the dtype to which X and dY are promoted. Lazy, one block, where they are Dask arrays.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `forward`; TypeError also for an `acc_dtype` that is not real floating.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> fc.grad_weight(np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([[1.0], [10.0]]))
+    array([[31.],
+           [42.]])
+    """
+    xp = validation.check_grad_weight(X, dY)
+    validation.check_acc_dtype(xp, acc_dtype)
+    return _grad_weight(xp, X, dY, acc_dtype)
+
+
+def grad_bias(dY: Array, /, *, acc_dtype: Any = None) -> Array:
+    """Return dB, the sum of dY over the batch: all rows share B.
+
+    Parameters
+    ----------
+    dY : array, shape (..., S)
+        The gradient of the loss with respect to Y.
+    acc_dtype : dtype, optional
+        As in `grad_weight`.
+
+    Returns
+    -------
+    array, shape (S,)
+        In the dtype of dY. Lazy, one block, where dY is a Dask array.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `grad_weight`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> fc.grad_bias(np.asarray([[1.0, 2.0], [3.0, 4.0]]))
+    array([4., 6.])
+    """
+    xp = validation.check_grad_bias(dY)
+    validation.check_acc_dtype(xp, acc_dtype)
+    return _grad_bias(xp, dY, acc_dtype)
+
+
+def backward(
+    X: Array, W: Array, dY: Array, /, *, needs: Iterable[str] = ("dX", "dW", "dB"), acc_dtype: Any = None
+) -> Gradients:
+    """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+        The batch that `forward` was given.
+    W : array, shape (C, S)
+        The weight that `forward` was given.
+    dY : array, shape (..., S)
+        The gradient of the loss with respect to Y.
+    needs : iterable of {"dX", "dW", "dB"}
+        The gradients to compute. The others are None and cost nothing: a linear probe
+        asks for ``("dW", "dB")``.
+    acc_dtype : dtype, optional
+        As in `grad_weight`.
+
+    Returns
+    -------
+    Gradients
+        The named tuple ``(dX, dW, dB)``, of the shapes of X, W and B. With Dask arrays
+        everything is lazy; compute the parts together, so that X and dY are read once.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `grad_weight`; also for a name in `needs` that is no gradient.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> X, W = np.asarray([[1.0, 2.0]]), np.asarray([[1.0], [3.0]])
+    >>> dX, dW, dB = fc.backward(X, W, np.asarray([[10.0]]))
+    >>> dX, dW, dB
+    (array([[10., 30.]]), array([[10.],
+           [20.]]), array([10.]))
+    """
+    xp = validation.check_backward(X, W, dY)
+    wanted = validation.check_needs(needs)
+    validation.check_acc_dtype(xp, acc_dtype)
+    if namespace.is_chunked(xp):
+        X, dY = chunked.align_batch(X, dY)
+    return Gradients(
+        dX=_grad_input(xp, dY, W) if "dX" in wanted else None,
+        dW=_grad_weight(xp, X, dY, acc_dtype) if "dW" in wanted else None,
+        dB=_grad_bias(xp, dY, acc_dtype) if "dB" in wanted else None,
+    )
+
+
+# What the public functions above do once their arguments are checked.
+
+
+def _grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
+    if namespace.is_chunked(xp):
+        return chunked.map_batch(grad_input, dY, W, features=W.shape[0])
+    return _unrows(xp, contract(xp, GRAD_INPUT, _rows(xp, dY), W), dY)
+
+
+def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
+    dtype = xp.result_type(X.dtype, dY.dtype)
+    acc_dtype = accumulation_dtype(xp, dtype, acc_dtype)
+    if namespace.is_chunked(xp):
+        term = partial(_weight_of_block, acc_dtype=acc_dtype)
+        return chunked.sum_batch(term, X, dY, shape=(X.shape[-1], dY.shape[-1]), dtype=dtype)
+    return cast(xp, sum_products(xp, GRAD_WEIGHT, _rows(xp, X), _rows(xp, dY), acc_dtype), dtype)
+
+
+def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
+    dtype = xp.result_type(dY.dtype)
+    acc_dtype = accumulation_dtype(xp, dtype, acc_dtype)
+    if namespace.is_chunked(xp):
+        return chunked.sum_batch(partial(_bias_of_block, acc_dtype=acc_dtype), dY, shape=dY.shape[-1:], dtype=dtype)
+    return cast(xp, sum_rows(xp, _rows(xp, dY), acc_dtype), dtype)
+
+
+def _weight_of_block(X: Array, dY: Array, acc_dtype: Any) -> Array:
+    """Return one block's part of dW, still in `acc_dtype`; only here unknown block lengths can be compared."""
+    xp = validation.check_grad_weight(X, dY)
+    return sum_products(xp, GRAD_WEIGHT, _rows(xp, X), _rows(xp, dY), acc_dtype)
+
+
+def _bias_of_block(dY: Array, acc_dtype: Any) -> Array:
+    """Return one block's part of dB, still in `acc_dtype`."""
+    return sum_rows(namespace.of(dY), _rows(namespace.of(dY), dY), acc_dtype)
+
+
+def _rows(xp: Namespace, array: Array) -> Array:
+    """Merge the leading axes into one: (C,) and (A, B, C) become (1, C) and (A*B, C)."""
+    if array.ndim == 2:
+        return array
+    n = 1
+    for size in array.shape[:-1]:
+        n *= size
+    return xp.reshape(array, (n, array.shape[-1]))
+
+
+def _unrows(xp: Namespace, rows: Array, like: Array) -> Array:
+    """Give a result the leading axes of `like`."""
+    return rows if like.ndim == 2 else xp.reshape(rows, (*like.shape[:-1], rows.shape[-1]))
+
+
+def _add_bias(Y: Array, B: Array) -> Array:
+    """Add B to a fresh Y: in place where the library can, so that no second array of Y's size is held.
+
+    Immutable arrays (JAX) are rebound by ``+=``. torch.func.vmap over B alone can't write a
+    batch into an unbatched Y and says so before it writes: then out of place.
+    """
+    if Y.dtype == B.dtype:
+        try:
+            Y += B
+        except RuntimeError:
+            return Y + B
+        return Y
+    return Y + B

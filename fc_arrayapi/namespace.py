@@ -1,0 +1,182 @@
+"""Which library an array belongs to: the one door to array-api-compat.
+
+Everything the rest of the package asks about a library is asked here: its
+namespace of standard functions, its name, an array's device, and the way from
+and to NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+Array = Any
+Namespace = Any
+
+# The namespace of an array type, found once for each type that was ever seen.
+_OF_TYPE: dict[type, Namespace] = {}
+
+
+def of(array: Array, name: str = "array") -> Namespace:
+    """Return the standard's namespace for one array.
+
+    Parameters
+    ----------
+    array : array
+        An array of any library of the array API standard.
+    name : str
+        What the error calls the array.
+
+    Raises
+    ------
+    TypeError
+        If `array` is no such array, or is a NumPy subclass whose meaning a
+        matrix product would silently drop (masked arrays, ``numpy.matrix``).
+    """
+    kind = type(array)
+    xp = _OF_TYPE.get(kind)
+    if xp is None:
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(
+                f"{name} is a numpy.ma.MaskedArray, whose mask a matrix product ignores: "
+                f"fill it first, {name}.filled(0)"
+            )
+        if isinstance(array, np.matrix):
+            raise TypeError(f"{name} is a numpy.matrix: pass numpy.asarray({name})")
+        if isinstance(array, (np.generic, int, float, complex)) or not array_api_compat.is_array_api_obj(array):
+            raise TypeError(
+                f"{name} is a {_qualified(kind)}, which is no array of a library of the array API standard: "
+                f"make one first, for example numpy.asarray({name})"
+            )
+        xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)
+    return xp
+
+
+def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:
+    """Return the namespace that all arrays share; that of the first array decides.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The arguments' names, for the error.
+    arrays : sequence of array
+        The arguments.
+    lifted : sequence of str
+        Arguments that may be NumPy arrays where the first one is a Dask array.
+
+    Raises
+    ------
+    TypeError
+        If the arguments come from different libraries. The message names
+        every argument with its library.
+    """
+    spaces = [of(array, name) for name, array in zip(names, arrays, strict=True)]
+    first = spaces[0]
+    for name, xp in zip(names, spaces, strict=True):
+        if xp is first or (is_chunked(first) and name in lifted and library(xp) == "numpy"):
+            continue
+        what = ", ".join(f"{n} is {_article(library(x))} array" for n, x in zip(names, spaces, strict=True))
+        if is_chunked(first) and lifted and name not in lifted:
+            hint = f"with a Dask {names[0]} only {' and '.join(lifted)} may be NumPy: pass dask.array.asarray({name})"
+        elif is_chunked(xp):
+            hint = f"make {names[0]} a Dask array too, dask.array.from_array({names[0]})"
+        else:
+            hint = f"convert {name} to the library of {names[0]}"
+        raise TypeError(f"{what}: all arrays must come from one library; {hint}")
+    return first
+
+
+def library(xp: Namespace) -> str:
+    """Return the name of a namespace's library as a person writes it: ``numpy``, ``torch``, ``jax.numpy``."""
+    return str(xp.__name__).removeprefix("array_api_compat.")
+
+
+def is_chunked(xp: Namespace) -> bool:
+    """Say whether a namespace is Dask's, whose arrays are lazy and in blocks."""
+    return bool(xp.__name__ == "array_api_compat.dask.array")
+
+
+def devices_comparable(xp: Namespace) -> bool:
+    """Say whether two arrays' devices can be compared before anything is computed.
+
+    NumPy and Dask have one device. JAX arrays carry a sharding, which may
+    differ between arrays that work together, and none while they are traced:
+    there JAX itself refuses what does not fit.
+    """
+    return library(xp) not in ("numpy", "dask.array", "jax.numpy")
+
+
+def device(array: Array) -> Any:
+    """Return the device of an array."""
+    return array_api_compat.device(array)
+
+
+def wrapped(xp: Any) -> Namespace:
+    """Return the standard's namespace of a library's module, such as ``torch`` or ``jax.numpy``."""
+    try:
+        return of(xp.zeros(0))
+    except AttributeError:
+        raise TypeError(
+            f"xp is {xp!r}: pass the module of an array library, for example numpy, torch or jax.numpy"
+        ) from None
+
+
+def to_numpy(array: Array) -> np.ndarray[Any, Any]:
+    """Give an array of any library as a NumPy array, off its device if need be; bfloat16, exactly, as float32."""
+    xp = of(array)
+    if dtype_name(array.dtype) == "bfloat16":
+        array = xp.astype(array, xp.float32)
+    name = library(xp)
+    if name == "torch":
+        return np.asarray(array.detach().cpu())
+    if name == "cupy":
+        return np.asarray(array.get())
+    if name in ("numpy", "jax.numpy", "dask.array"):
+        return np.asarray(array)
+    return np.from_dlpack(array)
+
+
+def from_numpy(array: np.ndarray[Any, Any], xp: Namespace, *, dtype: Any = None, device: Any = None) -> Array:
+    """Give a NumPy array to another library, in the same dtype or in `dtype`.
+
+    Raises
+    ------
+    TypeError
+        If the library silently made another dtype of it, as JAX does with float64
+        unless ``jax_enable_x64`` is set.
+    """
+    result = xp.asarray(array, dtype=dtype, device=device)
+    if dtype_name(result.dtype) != dtype_name(array.dtype if dtype is None else dtype):
+        raise TypeError(
+            f"{library(xp)} holds {dtype_name(array.dtype if dtype is None else dtype)} as "
+            f"{dtype_name(result.dtype)}: switch the wider dtype on (in JAX, jax_enable_x64) or ask for a narrower one"
+        )
+    return result
+
+
+def default_float_dtype(xp: Namespace) -> Any:
+    """Return the real floating dtype that a library makes by default: float64 in NumPy, float32 in torch and JAX."""
+    return xp.asarray(0.0).dtype
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return a dtype's name in the standard: ``float32`` for ``torch.float32`` and ``numpy.dtype('>f4')`` alike."""
+    return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
+
+
+def describe(array: Array) -> str:
+    """Return dtype, library and device in words, for a repr."""
+    xp = of(array)
+    where = "" if is_chunked(xp) else f", device={device(array)}"
+    return f"dtype={dtype_name(array.dtype)}, xp={library(xp)}{where}"
+
+
+def _qualified(kind: type) -> str:
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

@@ -1,0 +1,203 @@
+"""Arrays and weights on disk: opened lazily, written whole or not at all, never unpickled."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from . import namespace
+from .namespace import Array
+
+_NumPy = np.ndarray[Any, Any]
+
+BLOCK_BYTES = 128 * 2**20
+WEIGHT_DTYPES = ("float16", "float32", "float64")
+
+
+def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
+    """Open an array on disk as a lazy Dask array in blocks along the batch.
+
+    Parameters
+    ----------
+    path : path
+        A ``.npy`` file. Only its header is read now; each block is read by the task that
+        needs it, straight from the operating system's file cache.
+    rows : int, optional
+        Rows in a block; by default as many as make 128 MiB.
+
+    Returns
+    -------
+    dask array, shape (N, ...)
+
+    Raises
+    ------
+    ValueError
+        For another kind of file, Python objects in it, or a file shorter than its header says.
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> import fc_arrayapi as fc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/x.npy", np.ones((10, 4), dtype="float32"))
+    ...     X = fc.open_array(folder + "/x.npy", rows=4)
+    ...     X.chunks, float(X.sum())
+    (((4, 4, 2), (4,)), 40.0)
+    """
+    import dask.array as da
+
+    path = Path(path)
+    if path.suffix != ".npy":
+        raise ValueError(f"{path}: open_array reads .npy files; open others with Dask, for example dask.array.from_zarr")
+    source = _NpyFile(path)
+    if rows is None:
+        row_bytes = source.dtype.itemsize * int(np.prod(source.shape[1:]))
+        rows = max(1, BLOCK_BYTES // max(1, row_bytes))
+    elif rows < 1:
+        raise ValueError(f"rows is {rows}: a block has at least one row")
+    return da.from_array(source, chunks=(rows, *source.shape[1:]))
+
+
+class _NpyFile:
+    """A ``.npy`` file that opens anew for each slice, so that a task carries a path and no data.
+
+    It has no ``copy`` method on purpose: ``dask.array.from_array`` copies a ``numpy.memmap``
+    into memory, and hashes all of it for its name (dask #11850).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        with open(path, "rb") as file:
+            self.shape, _, self.dtype = _read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
+            status = os.fstat(file.fileno())
+        if not self.shape:
+            raise ValueError(f"{path}: holds a single number, not an array of rows")
+        self.ndim = len(self.shape)
+        self._token = (str(self.path), status.st_size, status.st_mtime_ns)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self._token
+
+    def __getitem__(self, index: Any) -> _NumPy:
+        return np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
+
+
+def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> None:
+    """Write W and B to a ``.npz`` or ``.safetensors`` file, under a temporary name that is renamed when whole."""
+    path = Path(path)
+    arrays = {"W": W} if B is None else {"W": W, "B": B}
+    for name, array in arrays.items():
+        if namespace.dtype_name(array.dtype) not in WEIGHT_DTYPES:
+            raise TypeError(
+                f"{name} has dtype {namespace.dtype_name(array.dtype)}; files hold {', '.join(WEIGHT_DTYPES)}: "
+                f"convert it first, for example xp.astype({name}, xp.float32)"
+            )
+    write = _by_suffix(path, {".npz": _write_npz, ".safetensors": _write_safetensors})
+    host = {name: np.ascontiguousarray(namespace.to_numpy(array)) for name, array in arrays.items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file, host)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def load_weights(path: str | os.PathLike[str]) -> tuple[_NumPy, _NumPy | None]:
+    """Read W and B from a file that `save_weights` wrote."""
+    path = Path(path)
+    arrays = _by_suffix(path, {".npz": _read_npz, ".safetensors": _read_safetensors})(path)
+    for name, array in arrays.items():
+        if array.dtype.name not in WEIGHT_DTYPES:
+            raise TypeError(f"{path}: {name} has dtype {array.dtype}; weights are {', '.join(WEIGHT_DTYPES)}")
+    return arrays["W"], arrays.get("B")
+
+
+def _by_suffix(path: Path, choices: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+    try:
+        return choices[path.suffix]
+    except KeyError:
+        raise ValueError(f"{path}: weights are kept in {' or '.join(choices)} files") from None
+
+
+def _check_keys(path: Path, keys: list[str]) -> None:
+    if sorted(keys) not in (["W"], ["B", "W"]):
+        raise ValueError(f"{path}: has the entries {sorted(keys)}; a layer's file has W and, for a bias, B")
+
+
+def _write_npz(file: BinaryIO, arrays: dict[str, _NumPy]) -> None:
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes allow_pickle for an array
+
+
+def _read_npz(path: Path) -> dict[str, _NumPy]:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_keys(path, [member.filename.removesuffix(".npy") for member in members])
+            for member in members:
+                with archive.open(member) as file:
+                    _read_npy_header(file, f"{path}: {member.filename}", member.file_size)
+                with archive.open(member) as file:
+                    arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: is no whole .npz file ({error})") from None
+    return arrays
+
+
+def _write_safetensors(file: BinaryIO, arrays: dict[str, _NumPy]) -> None:
+    file.write(_safetensors().numpy.save(arrays))
+
+
+def _read_safetensors(path: Path) -> dict[str, _NumPy]:
+    safetensors = _safetensors()
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            _check_keys(path, list(file.keys()))
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{path}: is no whole .safetensors file ({error})") from None
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "a .safetensors file needs the safetensors package: pip install 'fc_arrayapi[safetensors]'"
+        ) from None
+    return safetensors
+
+
+def _read_npy_header(file: Any, where: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, Fortran order and dtype of a ``.npy`` stream of `size` bytes, checked against that size."""
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except ValueError as error:
+        raise ValueError(f"{where}: has no .npy header ({error})") from None
+    if dtype.hasobject:
+        raise ValueError(f"{where}: holds Python objects, which are never unpickled here")
+    expected = file.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size < expected:
+        raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: the file was cut short")
+    return shape, fortran, dtype
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

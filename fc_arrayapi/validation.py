@@ -1,0 +1,244 @@
+"""Checks of arguments before anything is computed: libraries, dtypes, ranks, axis sizes.
+
+Nothing broadcasts: an axis of size 1 is a size like any other. A size that is not known yet
+(``nan`` for a Dask array, ``None`` elsewhere) passes along the batch; every block is checked
+again when it is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from . import namespace
+from .namespace import Array, Namespace
+
+# Combinations of array types and dtypes that were found good, with their namespace.
+_KNOWN: dict[tuple[Any, ...], tuple[Namespace, bool]] = {}
+
+GRADIENT_NAMES = ("dX", "dW", "dB")
+
+
+def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
+    """Check the arguments of ``forward`` and return their namespace."""
+    names, arrays = (("X", "W"), (X, W)) if B is None else (("X", "W", "B"), (X, W, B))
+    xp = check_arrays("forward", names, arrays, lifted=("W", "B"))
+    x, w = X.shape, W.shape
+    if len(x) > 0 and len(w) == 2 and x[-1] == w[0] and (B is None or B.shape == w[1:]):
+        return xp
+    where = "forward nc,cs->ns"
+    _check_batched(where, "X", X, "(..., C)")
+    check_weight(where, W)
+    _check_features(where, "c (input features)", "X", X, W, axis=0)
+    if B is not None:
+        check_bias(where, W, B)
+    return xp
+
+
+def check_grad_input(dY: Array, W: Array) -> Namespace:
+    """Check the arguments of ``grad_input`` and return their namespace."""
+    xp = check_arrays("grad_input", ("dY", "W"), (dY, W), lifted=("W",))
+    where = "grad_input ns,cs->nc"
+    _check_batched(where, "dY", dY, "(..., S)")
+    check_weight(where, W)
+    _check_features(where, "s (output features)", "dY", dY, W, axis=1)
+    return xp
+
+
+def check_grad_weight(X: Array, dY: Array) -> Namespace:
+    """Check the arguments of ``grad_weight`` and return their namespace."""
+    xp = check_arrays("grad_weight", ("X", "dY"), (X, dY))
+    where = "grad_weight nc,ns->cs"
+    _check_batched(where, "X", X, "(..., C)")
+    _check_batched(where, "dY", dY, "(..., S)")
+    _check_batch(where, X, dY)
+    return xp
+
+
+def check_grad_bias(dY: Array) -> Namespace:
+    """Check the argument of ``grad_bias`` and return its namespace."""
+    xp = check_arrays("grad_bias", ("dY",), (dY,))
+    _check_batched("grad_bias ns->s", "dY", dY, "(..., S)")
+    return xp
+
+
+def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
+    """Check the arguments of ``backward`` and return their namespace."""
+    xp = check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W", "B"))
+    where = "backward"
+    _check_batched(where, "X", X, "(..., C)")
+    check_weight(where, W)
+    _check_batched(where, "dY", dY, "(..., S), that of Y")
+    _check_features(where, "c (input features)", "X", X, W, axis=0)
+    _check_features(where, "s (output features)", "dY", dY, W, axis=1)
+    _check_batch(where, X, dY)
+    return xp
+
+
+def check_parameters(W: Array, B: Array | None) -> None:
+    """Check the parameters of a layer by themselves."""
+    names, arrays = (("W",), (W,)) if B is None else (("W", "B"), (W, B))
+    check_arrays("FullyConnected", names, arrays)
+    check_weight("FullyConnected", W)
+    if B is not None:
+        check_bias("FullyConnected", W, B)
+
+
+def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
+    """Return `needs` as a tuple after checking every name in it."""
+    if isinstance(needs, str):
+        raise TypeError(f"needs is the string {needs!r}: write a tuple, needs=({needs!r},)")
+    wanted = tuple(needs)
+    for name in wanted:
+        if name not in GRADIENT_NAMES:
+            raise ValueError(f"needs has {name!r}: the gradients are {', '.join(map(repr, GRADIENT_NAMES))}")
+    return wanted
+
+
+def check_acc_dtype(xp: Namespace, acc_dtype: Any) -> None:
+    """Check that sums can be taken in `acc_dtype`."""
+    if acc_dtype is not None and not _is_real_floating(xp, acc_dtype):
+        raise TypeError(
+            f"acc_dtype is {acc_dtype!r}: sums are taken in a real floating dtype of {namespace.library(xp)}, "
+            f"for example {namespace.library(xp)}.float32"
+        )
+
+
+def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:
+    """Check libraries, dtypes and devices, and return the common namespace.
+
+    Raises
+    ------
+    TypeError
+        For a mixture of libraries, and for a dtype that is not real floating.
+    ValueError
+        For arrays on different devices.
+    """
+    try:
+        key = (where, *map(type, arrays), *[a.dtype for a in arrays])
+        known = _KNOWN.get(key)
+    except (AttributeError, TypeError):  # no array at all, or a dtype without a hash: refused below
+        key, known = None, None
+    if known is None:
+        xp = namespace.common(names, arrays, lifted)
+        for name, array in zip(names, arrays, strict=True):
+            if not _is_real_floating(xp, array.dtype):
+                raise TypeError(
+                    f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
+                    f"dtypes: convert it first, for example xp.astype({name}, xp.float32)"
+                )
+        known = xp, namespace.devices_comparable(xp)
+        if key is not None:
+            _KNOWN[key] = known
+    xp, compare_devices = known
+    if compare_devices and len(arrays) > 1:
+        devices = [namespace.device(array) for array in arrays]
+        if any(d != devices[0] for d in devices):
+            on = ", ".join(f"{n} is on {d}" for n, d in zip(names, devices, strict=True))
+            raise ValueError(f"{where}: {on}: move all arrays to the device of {names[0]}")
+    return xp
+
+
+def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[Any]) -> None:
+    """Check that the gradients of two micro-batches belong to the same layer."""
+    for name, mine, theirs in zip(names, first, second, strict=True):
+        if (mine is None) != (theirs is None):
+            raise ValueError(f"{name} is None in one of the two: ask backward for the same needs both times")
+        if mine is None:
+            continue
+        if name == "dX" and len(mine.shape) < 2:
+            raise ValueError(f"dX has shape {_shape(mine)}, no batch axis to join along: give X one, (1, C)")
+        skip = 1 if name == "dX" else 0
+        if tuple(mine.shape[skip:]) != tuple(theirs.shape[skip:]):
+            raise ValueError(f"{name} has shape {_shape(mine)} in one and {_shape(theirs)} in the other")
+
+
+def check_weight(where: str, W: Array) -> None:
+    """Check the rank of a weight."""
+    if len(W.shape) != 2:
+        raise ValueError(f"{where}: W must have shape (C, S), has {_shape(W)}")
+
+
+def check_bias(where: str, W: Array, B: Array) -> None:
+    """Check that B has shape (S,) and nothing else."""
+    s = W.shape[1]
+    if len(B.shape) != 1:
+        hint = f": pass xp.reshape(B, ({s},))" if math.prod(B.shape) == s else ""
+        raise ValueError(f"{where}: B must have shape (S,) = ({_size(s)},), has {_shape(B)}{hint}")
+    if B.shape[0] != s:
+        raise ValueError(
+            f"{where}: axis s (output features): B has {_size(B.shape[0])}, W has {_size(s)}; "
+            f"B holds one number for each column of W"
+        )
+
+
+def _check_batched(where: str, name: str, array: Array, form: str) -> None:
+    if len(array.shape) < 1:
+        raise ValueError(
+            f"{where}: {name} must have shape {form}, has (): give it at least its axis of features, "
+            f"for example xp.reshape({name}, (1,))"
+        )
+    if array.shape[-1] != array.shape[-1]:
+        raise ValueError(
+            f"{where}: {name} has an unknown number of features: call {name}.compute_chunk_sizes() first"
+        )
+
+
+def _check_features(where: str, label: str, name: str, array: Array, W: Array, axis: int) -> None:
+    size, expected = array.shape[-1], W.shape[axis]
+    if size == expected:
+        return
+    if _unknown(size) or _unknown(expected):
+        unknown = name if _unknown(size) else "W"
+        raise ValueError(
+            f"{where}: axis {label}: {name} has {_size(size)}, W has {_size(expected)}; the features must be known: "
+            f"call {unknown}.compute_chunk_sizes() first"
+        )
+    hint = f"; {name} has shape {_shape(array)}, W must be (C, S), has {_shape(W)}"
+    if size == W.shape[1 - axis]:
+        hint += (
+            ": it seems to be in (S, C) order, as torch.nn.Linear keeps its weight: pass W.T, "
+            "or use FullyConnected.from_torch(linear)"
+        )
+    raise ValueError(f"{where}: axis {label}: {name} has {size}, W has {expected}{hint}")
+
+
+def _check_batch(where: str, X: Array, dY: Array) -> None:
+    x, dy = X.shape[:-1], dY.shape[:-1]
+    if len(x) != len(dy):
+        raise ValueError(
+            f"{where}: X has shape {_shape(X)} and dY has {_shape(dY)}: they must have the same leading axes; "
+            f"dY has the shape of Y, {_shape_text((*x, 'S'))}"
+        )
+    for axis, (n, m) in enumerate(zip(x, dy, strict=True)):
+        if n != m and not (_unknown(n) or _unknown(m)):
+            raise ValueError(
+                f"{where}: axis n (batch, axis {axis}): X has {n}, dY has {m}; "
+                f"dY must have the shape of Y, {_shape_text((*x, 'S'))}"
+            )
+
+
+def _is_real_floating(xp: Namespace, dtype: Any) -> bool:
+    try:
+        return bool(xp.isdtype(dtype, "real floating"))
+    except (TypeError, ValueError, AttributeError):  # an object that is no dtype of this library
+        return False
+
+
+def _unknown(size: Any) -> bool:
+    return size is None or size != size
+
+
+def _size(size: Any) -> str:
+    return "an unknown number" if _unknown(size) else str(size)
+
+
+def _shape(array: Array) -> str:
+    return _shape_text(array.shape)
+
+
+def _shape_text(shape: Sequence[Any]) -> str:
+    sizes = ["?" if _unknown(n) else str(n) for n in shape]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+

@@ -1,0 +1,107 @@
+"""Everything that is checked, in one place: `nox -l` lists it, plain `nox` runs it."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+# torch's CPU build may be known to pip alone, so all sessions use virtualenv and pip.
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_missing_interpreters = True
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+BACKENDS = ["numpy", "array-api-strict", "dask", "torch", "jax"]
+GPU_BACKENDS = ["cupy", "torch-cuda"]
+
+
+def by_name(names):
+    return [nox.param(name, id=name) for name in names]
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the package and the named dependency groups of pyproject.toml."""
+    session.install(".", *[d for group in groups for d in nox.project.dependency_groups(PYPROJECT, group)])
+
+
+def run_tests(session: nox.Session, backend: str, *args: str) -> None:
+    session.run("pytest", *(args or session.posargs), env={"FC_ARRAYAPI_BACKEND": backend})
+
+
+@nox.session
+@nox.parametrize("backend", by_name(BACKENDS))
+def tests(session: nox.Session, backend: str) -> None:
+    """Test the layer on one array library, installed alone; arguments go to pytest."""
+    install(session, "test", backend)
+    run_tests(session, backend)
+    if backend == "dask":  # a choice that Dask takes once, when it is imported
+        run_tests(session, "dask-query-planning")
+
+
+@nox.session(default=False)
+@nox.parametrize("backend", by_name(GPU_BACKENDS))
+def gpu(session: nox.Session, backend: str) -> None:
+    """Test the layer on a GPU, with CuPy and with PyTorch (needs CUDA)."""
+    install(session, "test", backend)
+    run_tests(session, backend)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Test the lowest versions that pyproject.toml declares, on NumPy and Dask."""
+    project = PYPROJECT["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["dask"]
+    session.install(
+        ".", *[d.replace(">=", "==") for d in declared], *nox.project.dependency_groups(PYPROJECT, "test")
+    )
+    run_tests(session, "numpy")
+    run_tests(session, "dask")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff; `nox -s lint -- --fix` mends what it can."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check"]), ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types of the package with mypy, strictly."""
+    install(session, "typing")
+    session.run("mypy")
+
+
+@nox.session
+def doctests(session: nox.Session) -> None:
+    """Run every example: README, docs, docstrings, and the demo on a small batch."""
+    install(session, "doctests")
+    session.run("pytest", "-p", "no:cacheprovider", "-c", "docs/pytest.ini", "--rootdir", ".", *session.posargs)
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "docs/examples/linear_probe.py", "--gb", "0.1", "--out", folder)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a linear probe on a batch larger than memory may be: `nox -s demo -- --gb 8` for more."""
+    install(session, "demo")
+    session.run("python", "docs/examples/linear_probe.py", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, check them, install the wheel bare and import it."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "build"))
+    with tempfile.TemporaryDirectory() as folder:
+        session.run("python", "-m", "build", "--outdir", folder)
+        session.run("twine", "check", "--strict", *[str(p) for p in Path(folder).iterdir()])
+        (wheel,) = Path(folder).glob("*.whl")
+        bare = Path(folder) / "bare"
+        session.run(sys.executable, "-m", "venv", str(bare), external=True)
+        python = bare / ("Scripts" if os.name == "nt" else "bin") / "python"
+        session.run(str(python), "-m", "pip", "install", "--quiet", str(wheel), external=True)
+        with session.chdir(folder):  # away from the checkout, so that the wheel is imported
+            session.run(str(python), "-c", "import fc_arrayapi; print(fc_arrayapi.__file__)", external=True)

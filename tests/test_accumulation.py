@@ -1,0 +1,92 @@
+"""Sums over the batch: as accurate at ten million rows as at ten."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from assertions import assert_array
+
+import fc_arrayapi as fc
+from fc_arrayapi import accumulation, namespace
+
+EDGES = sorted(
+    {
+        edge + step
+        for edge in (
+            2 * accumulation.SUM_ROWS,
+            accumulation.PLAIN_ROWS,
+            accumulation.PLAIN_ROWS + accumulation.PRODUCT_ROWS,
+            accumulation.LEAF_ROWS,
+            2 * accumulation.LEAF_ROWS,
+            3 * accumulation.LEAF_ROWS,
+        )
+        for step in (-1, 0, 1)
+    }
+)
+
+
+@pytest.mark.parametrize("rows", EDGES)
+def test_whole_numbers_sum_exactly_at_every_edge(backend, rng, rows):
+    X = rng.integers(0, 4, (rows, 2)).astype("float32")
+    dY = rng.integers(0, 4, (rows, 3)).astype("float32")
+    like = backend.asarray(X)
+    dX, dW, dB = fc.backward(like, backend.asarray(np.ones((2, 3), "float32")), backend.asarray(dY))
+    assert dX.shape == (rows, 2)
+    assert_array(dW, X.astype("int64").T @ dY.astype("int64"), like=like, rtol=0)
+    assert_array(dB, dY.astype("int64").sum(axis=0), like=like, rtol=0)
+
+
+def test_a_large_weight_is_summed_exactly_too(backend, rng, monkeypatch):
+    monkeypatch.setattr(accumulation, "PARTIAL_ELEMENTS", 16)
+    X = rng.integers(0, 4, (20000, 5)).astype("float32")
+    dY = rng.integers(0, 4, (20000, 3)).astype("float32")
+    like = backend.asarray(X)
+    assert_array(fc.grad_weight(like, backend.asarray(dY)), X.astype("int64").T @ dY.astype("int64"), like=like, rtol=0)
+
+
+def test_the_bias_gradient_of_ones_is_their_number(backend):
+    dY = backend.asarray(np.ones((2**25, 2), "float32"), chunks=(2**22, 2))
+    assert_array(fc.grad_bias(dY), [2.0**25, 2.0**25], like=dY, rtol=0)
+
+
+@pytest.mark.parametrize("value", ["random", "constant"])
+def test_ten_million_positive_rows(backend, rng, value):
+    rows = 10_000_000
+    draws = rng.random((rows, 2), "float32") if value == "random" else np.full((rows, 2), 0.1, "float32")
+    exact_sum = draws.sum(axis=0, dtype="float64")
+    exact_product = sum(run.astype("float64").T @ run.astype("float64") for run in np.array_split(draws, 100))
+    dY = backend.asarray(draws, chunks=(2**20, 2))
+    # A constant is the worst case: all roundings go the same way.
+    bound = 1e-6 if value == "random" else 6e-6
+    dB, dW = fc.grad_bias(dY), fc.grad_weight(dY, dY)
+    assert np.max(np.abs(namespace.to_numpy(dB) / exact_sum - 1)) < bound
+    assert np.max(np.abs(namespace.to_numpy(dW) / exact_product - 1)) < bound
+
+
+@pytest.mark.needs("float16")
+def test_float16_is_summed_in_float32(backend):
+    rows = 10_000
+    X = backend.asarray(np.ones((rows, 1), "float16"))
+    dY = backend.asarray(np.full((rows, 1), 0.5, "float16"))
+    # In float16, sums of ones stall at 2048.
+    assert_array(fc.grad_bias(X), [rows], like=X, rtol=1e-3)
+    assert_array(fc.grad_weight(X, dY), [[rows / 2]], like=X, rtol=1e-3)
+
+
+@pytest.mark.needs("bfloat16")
+def test_bfloat16_is_summed_in_float32(backend):
+    X = backend.xp.ones((10_000, 1), dtype=backend.xp.bfloat16, device=backend.device)
+    assert_array(fc.grad_bias(X), [10_000.0], like=X, rtol=4e-3)
+    assert_array(fc.grad_weight(X, X), [[10_000.0]], like=X, rtol=4e-3)
+
+
+def test_acc_dtype_is_the_dtype_of_every_sum(backend):
+    # In float32 the 1 is lost beside 2**24; the result is rounded to float32 only once.
+    dY = backend.asarray(np.asarray([[2.0**24], [1.0], [-(2.0**24)]], "float32"))
+    X = backend.asarray(np.ones((3, 1), "float32"))
+    wide = backend.dtype("float64")
+    assert_array(fc.grad_bias(dY, acc_dtype=wide), [1.0], like=dY, rtol=0)
+    assert_array(fc.grad_weight(X, dY, acc_dtype=wide), [[1.0]], like=dY, rtol=0)
+    grads = fc.backward(X, backend.asarray(np.ones((1, 1), "float32")), dY, acc_dtype=wide)
+    assert_array(grads.dB, [1.0], like=dY, rtol=0)
+    assert_array(grads.dW, [[1.0]], like=dY, rtol=0)

@@ -1,0 +1,191 @@
+"""The formulas, on every backend, against the literal forms of `fc_arrayapi.testing`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from assertions import assert_array, nothing_computes
+
+import fc_arrayapi as fc
+from fc_arrayapi import linear, namespace
+
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+LEADING = [(), (7,), (1,), (0,), (2, 3), (2, 0, 3), (2, 1, 3, 2)]
+FEATURES = [(4, 3), (0, 3), (4, 0), (1, 1)]
+
+
+def exchange(equation, operand):
+    """Derive the gradient with respect to one operand: its indices and the output's are exchanged."""
+    inputs, output = equation.split("->")
+    operands = inputs.split(",")
+    own, operands[operand] = operands[operand], output
+    return sorted(operands), own
+
+
+def parts(equation):
+    inputs, output = equation.split("->")
+    return sorted(inputs.split(",")), output
+
+
+def test_gradient_equations_follow_from_the_forward_equation():
+    assert parts(linear.GRAD_INPUT) == exchange(linear.FORWARD, 0)
+    assert parts(linear.GRAD_WEIGHT) == exchange(linear.FORWARD, 1)
+    assert (linear.FORWARD, linear.GRAD_WEIGHT, linear.GRAD_INPUT) == ("nc,cs->ns", "nc,ns->cs", "ns,cs->nc")
+
+
+def test_the_two_by_two_example_worked_by_hand(backend):
+    X = backend.asarray([[1.0, 2.0], [3.0, 4.0]])
+    W = backend.asarray([[5.0, 6.0], [7.0, 8.0]])
+    B = backend.asarray([9.0, 10.0])
+    dY = backend.asarray([[1.0, -2.0], [3.0, 0.5]])
+    # Y[0][1] = X[0][0] W[0][1] + X[0][1] W[1][1] + B[1] = 1*6 + 2*8 + 10 = 32, and so on.
+    assert_array(fc.forward(X, W, B), [[28.0, 32.0], [52.0, 60.0]], like=X, rtol=0)
+    dX, dW, dB = fc.backward(X, W, dY)
+    # dX[0][1] = dY[0][0] W[1][0] + dY[0][1] W[1][1] = 1*7 - 2*8 = -9
+    assert_array(dX, [[-7.0, -9.0], [18.0, 25.0]], like=X, rtol=0)
+    # dW[0][1] = dY[0][1] X[0][0] + dY[1][1] X[1][0] = -2*1 + 0.5*3 = -0.5
+    assert_array(dW, [[10.0, -0.5], [14.0, -2.0]], like=X, rtol=0)
+    # dB[1] = dY[0][1] + dY[1][1] = -2 + 0.5
+    assert_array(dB, [4.0, -1.5], like=X, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("leading", LEADING, ids=str)
+@pytest.mark.parametrize(("C", "S"), FEATURES)
+def test_every_formula_equals_the_literal_form(backend, rng, dtype, leading, C, S):
+    draws = [rng.normal(size=shape).astype(dtype) for shape in ((*leading, C), (C, S), (S,), (*leading, S))]
+    X, W, B, dY = (backend.asarray(draw) for draw in draws)
+    wide = [draw.astype("float64") for draw in draws]
+    rtol = TOLERANCE[dtype]
+    with nothing_computes(backend):
+        Y = fc.forward(X, W, B)
+        without_bias = fc.forward(X, W)
+        gradients = fc.backward(X, W, dY)
+        apart = fc.Gradients(fc.grad_input(dY, W), fc.grad_weight(X, dY), fc.grad_bias(dY))
+    assert_array(Y, fc.testing.reference_forward(*wide[:3]), like=X, rtol=rtol)
+    assert_array(without_bias, fc.testing.reference_forward(*wide[:2]), like=X, rtol=rtol)
+    expected = fc.testing.reference_backward(wide[0], wide[1], wide[3])
+    for results in (gradients, apart):
+        for result, reference in zip(results, expected, strict=True):
+            assert_array(result, reference, like=X, rtol=rtol)
+
+
+@pytest.mark.parametrize("needs", [(), ("dX",), ("dW",), ("dB",), ("dB", "dW"), ["dX", "dB"], {"dW"}])
+def test_needs_computes_those_and_no_others(backend, batch, needs, monkeypatch):
+    X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
+    full = fc.backward(X, W, dY)
+    for name, function in (("dX", "_grad_input"), ("dW", "_grad_weight"), ("dB", "_grad_bias")):
+        if name not in needs:
+            monkeypatch.delattr(linear, function)  # calling it would be a NameError
+    some = fc.backward(X, W, dY, needs=needs)
+    for name, part, whole in zip(some._fields, some, full, strict=True):
+        if name in needs:
+            assert_array(part, namespace.to_numpy(whole), like=X, rtol=0)
+        else:
+            assert part is None
+
+
+def test_gradients_of_micro_batches_add_up(backend, batch):
+    X, W, dY = batch["X"], batch["W"], batch["dY"]
+    whole = fc.backward(*(backend.asarray(a) for a in (X, W, dY)))
+    like = backend.asarray(W)
+    runs = [slice(0, 3), slice(3, 4), slice(4, 7)]
+    first, second, third = (fc.backward(backend.asarray(X[run]), like, backend.asarray(dY[run])) for run in runs)
+    joined = first + second + third
+    for part, reference in zip(joined, whole, strict=True):
+        assert_array(part, namespace.to_numpy(reference), like=like, rtol=1e-12)
+    only = fc.Gradients(None, whole.dW, None) + fc.Gradients(None, whole.dW, None)
+    assert only.dX is None
+    assert only.dB is None
+    assert_array(only.dW, 2 * namespace.to_numpy(whole.dW), like=like, rtol=1e-12)
+
+
+def test_gradients_that_do_not_belong_together_are_not_added(backend, batch):
+    X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
+    whole = fc.backward(X, W, dY)
+    with pytest.raises(ValueError, match=r"^dX is None in one of the two: ask backward for the same needs both times$"):
+        whole + fc.backward(X, W, dY, needs=("dW", "dB"))
+    # (1, 3) and (4, 3) would broadcast.
+    narrow = whole._replace(dW=backend.asarray(batch["W"][:1]))
+    with pytest.raises(ValueError, match=r"^dW has shape \(4, 3\) in one and \(1, 3\) in the other$"):
+        whole + narrow
+    sample = fc.backward(X[0, :], W, dY[0, :])
+    with pytest.raises(ValueError, match=r"^dX has shape \(4,\), no batch axis to join along: give X one, \(1, C\)$"):
+        sample + sample
+    with pytest.raises(TypeError):
+        whole + (1, 2, 3)
+
+
+def test_mixed_float_dtypes_are_promoted(backend, batch):
+    X, dY = (backend.asarray(batch[name].astype("float32")) for name in ("X", "dY"))
+    W, B = (backend.asarray(batch[name]) for name in ("W", "B"))
+    reference = fc.testing.reference_forward(X, W, B)
+    assert_array(fc.forward(X, W, B), reference, like=X, rtol=1e-12, dtype="float64")
+    W32 = backend.asarray(batch["W"].astype("float32"))
+    assert_array(fc.forward(X, W32, B), reference, like=X, rtol=1e-5, dtype="float64")
+    assert namespace.dtype_name(fc.grad_input(dY, W).dtype) == "float64"
+    assert namespace.dtype_name(fc.grad_weight(X, backend.asarray(batch["dY"])).dtype) == "float64"
+    assert namespace.dtype_name(fc.grad_weight(X, dY).dtype) == "float32"
+
+
+def layouts(array):
+    """Give the same numbers in every layout that NumPy has."""
+    reversed_ = array[::-1, ::-1].copy()[::-1, ::-1]
+    strided = np.zeros((array.shape[0] * 2, array.shape[1] * 3), array.dtype)
+    strided[::2, ::3] = array
+    readonly = array.copy()
+    readonly.flags.writeable = False
+    return {
+        "reversed": reversed_,
+        "strided": strided[::2, ::3],
+        "fortran": np.asfortranarray(array),
+        "read-only": readonly,
+        "big-endian": array.astype(array.dtype.newbyteorder(">")),
+    }
+
+
+@pytest.mark.only("numpy", "dask.array")
+@pytest.mark.parametrize("layout", list(layouts(np.ones((2, 2)))))
+def test_layouts_give_the_contiguous_answer_and_nothing_is_written(backend, batch, layout):
+    arrays = {name: layouts(batch[name].reshape(-1, batch[name].shape[-1]))[layout] for name in batch}
+    arrays["B"] = arrays["B"][0]
+    before = {name: array.tobytes() for name, array in arrays.items()}
+    X, W, B, dY = (backend.asarray(arrays[name]) for name in ("X", "W", "B", "dY"))
+    results = (fc.forward(X, W, B), *fc.backward(X, W, dY))
+    expected = (
+        fc.testing.reference_forward(batch["X"], batch["W"], batch["B"]),
+        *fc.testing.reference_backward(batch["X"], batch["W"], batch["dY"]),
+    )
+    for result, reference in zip(results, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(result), reference, rtol=1e-12, atol=1e-12)
+        assert np.asarray(result).dtype.isnative
+    assert {name: array.tobytes() for name, array in arrays.items()} == before
+
+
+def test_results_are_no_views_of_the_inputs(backend, batch):
+    if backend.chunked or backend.module == "jax.numpy":  # immutable
+        return
+    dY = backend.asarray(batch["dY"][0])
+    dB = fc.grad_bias(dY)
+    dB[0] = 1000.0
+    assert float(dY[0]) == batch["dY"][0, 0]
+
+
+@pytest.mark.only("numpy")
+def test_forward_is_c_ordered(backend, batch):
+    assert fc.forward(batch["X"], batch["W"], batch["B"]).flags.c_contiguous
+
+
+def test_needs_and_acc_dtype_are_checked(backend, batch):
+    X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
+    with pytest.raises(ValueError, match=r"^needs has 'dw': the gradients are 'dX', 'dW', 'dB'$"):
+        fc.backward(X, W, dY, needs=("dw",))
+    with pytest.raises(TypeError, match=r"^needs is the string 'dW': write a tuple, needs=\('dW',\)$"):
+        fc.backward(X, W, dY, needs="dW")
+    for call in (
+        lambda dtype: fc.backward(X, W, dY, acc_dtype=dtype),
+        lambda dtype: fc.grad_weight(X, dY, acc_dtype=dtype),
+        lambda dtype: fc.grad_bias(dY, acc_dtype=dtype),
+    ):
+        with pytest.raises(TypeError, match=r"^acc_dtype is .*int32.*: sums are taken in a real floating dtype of "):
+            call(backend.dtype("int32"))
