@@ -134,6 +134,13 @@ def align_batch(*arrays: Array) -> tuple[Array, ...]:
     return tuple(aligned)
 
 
+def from_source(source: Any, rows: int) -> Array:
+    """Make a Dask array of whatever has a shape, a dtype and slices, with `rows` rows in a block."""
+    import dask.array as da
+
+    return da.from_array(source, chunks=(rows, *source.shape[1:]))
+
+
 def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     """Compute several lazy results in one pass over the data they share.
 
@@ -182,7 +189,7 @@ def _lift(array: Array, like: Array) -> Array:
     """Return a Dask array of one block; a NumPy array gets a name made from its content."""
     import dask.array as da
 
-    if isinstance(array, da.Array):
+    if namespace.is_chunked(namespace.of(array)):
         return array if max(array.numblocks) == 1 else array.rechunk(-1)
     # The library of X's blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
     return da.from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)

@@ -130,7 +130,7 @@ class FullyConnected:
         if dtype is None:
             dtype = namespace.default_float_dtype(space)
         elif isinstance(dtype, str):
-            dtype = getattr(space, dtype)
+            dtype = namespace.dtype_of_name(space, dtype)
         draws = _draw(initializer, np.random.default_rng(seed), C, S)
         W = namespace.from_numpy(draws, space, dtype=dtype, device=device)
         B = namespace.from_numpy(np.zeros(S), space, dtype=dtype, device=device) if bias else None

@@ -134,9 +134,9 @@ def to_numpy(array: Array) -> np.ndarray[Any, Any]:
         return np.asarray(array.detach().cpu())
     if name == "cupy":
         return np.asarray(array.get())
-    if name in ("numpy", "jax.numpy", "dask.array"):
-        return np.asarray(array)
-    return np.from_dlpack(array)
+    if name == "dask.array":  # under query planning numpy.asarray does not compute it
+        return np.asarray(array.compute())
+    return np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
 
 
 def from_numpy(array: np.ndarray[Any, Any], xp: Namespace, *, dtype: Any = None, device: Any = None) -> Array:
@@ -162,8 +162,18 @@ def default_float_dtype(xp: Namespace) -> Any:
     return xp.asarray(0.0).dtype
 
 
+def dtype_of_name(xp: Namespace, name: str) -> Any:
+    """Return a library's dtype by its name in the standard."""
+    try:
+        return getattr(xp, name)
+    except AttributeError:
+        raise ValueError(f"dtype is {name!r}: {library(xp)} has no dtype of that name") from None
+
+
 def dtype_name(dtype: Any) -> str:
     """Return a dtype's name in the standard: ``float32`` for ``torch.float32`` and ``numpy.dtype('>f4')`` alike."""
+    if isinstance(dtype, type):  # numpy.float32 itself, which NumPy takes for its dtype
+        return dtype.__name__
     return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
 
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from . import namespace
+from . import chunked, namespace
 from .namespace import Array
 
 _NumPy = np.ndarray[Any, Any]
@@ -52,8 +52,6 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
     ...     X.chunks, float(X.sum())
     (((4, 4, 2), (4,)), 40.0)
     """
-    import dask.array as da
-
     path = Path(path)
     if path.suffix != ".npy":
         raise ValueError(f"{path}: open_array reads .npy files; open others with Dask, for example dask.array.from_zarr")
@@ -63,14 +61,14 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
         rows = max(1, BLOCK_BYTES // max(1, row_bytes))
     elif rows < 1:
         raise ValueError(f"rows is {rows}: a block has at least one row")
-    return da.from_array(source, chunks=(rows, *source.shape[1:]))
+    return chunked.from_source(source, rows)
 
 
 class _NpyFile:
     """A ``.npy`` file that opens anew for each slice, so that a task carries a path and no data.
 
-    It has no ``copy`` method on purpose: ``dask.array.from_array`` copies a ``numpy.memmap``
-    into memory, and hashes all of it for its name (dask #11850).
+    It has no ``copy`` method on purpose: Dask copies a ``numpy.memmap`` into memory, and hashes
+    all of it for its name (dask #11850).
     """
 
     def __init__(self, path: Path) -> None:

@@ -107,6 +107,7 @@ BACKENDS = {
             not_tested={
                 "autograd": NO_AUTOGRAD,
                 "bfloat16": NO_BFLOAT16,
+                "matmul": "Dask has no matmul under query planning; the layer contracts its blocks",
                 "unknown_chunks": "Dask has no boolean indexing under query planning, so it makes no unknown chunks",
             },
         ),

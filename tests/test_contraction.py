@@ -18,6 +18,7 @@ EQUATIONS = [
 ]
 
 
+@pytest.mark.needs("matmul")
 @pytest.mark.parametrize("equation", [*EQUATIONS, *(e.replace("k", "z").replace("i", "q") for e in EQUATIONS)])
 def test_every_order_of_axes_equals_numpy_einsum(backend, rng, equation):
     sizes = {"i": 2, "q": 2, "k": 3, "z": 3, "j": 4}

@@ -157,8 +157,9 @@ def test_layouts_give_the_contiguous_answer_and_nothing_is_written(backend, batc
         *fc.testing.reference_backward(batch["X"], batch["W"], batch["dY"]),
     )
     for result, reference in zip(results, expected, strict=True):
-        np.testing.assert_allclose(np.asarray(result), reference, rtol=1e-12, atol=1e-12)
-        assert np.asarray(result).dtype.isnative
+        values = namespace.to_numpy(result)
+        np.testing.assert_allclose(values, reference, rtol=1e-12, atol=1e-12)
+        assert values.dtype.isnative
     assert {name: array.tobytes() for name, array in arrays.items()} == before
 
 

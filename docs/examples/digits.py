@@ -1,0 +1,103 @@
+"""The demo's data: real handwritten digits, augmented and lifted to a batch on disk.
+
+The 1797 images of scikit-learn's ``load_digits`` are split before anything else. The images
+to train on are shifted and rotated at random, and lifted by random Fourier features
+(Rahimi and Recht 2007): cosines of random projections, of which a linear layer can tell
+what it can't tell from the pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+WRITE_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Lift:
+    """How images become rows of X: what is chosen on the validation images."""
+
+    features: int = 1024
+    scale: float = 0.5  # standard deviation of the frequencies, for pixels in [0, 1]
+    shift: float = 0.3  # largest shift, in pixels
+    angle: float = 5.0  # largest rotation, in degrees
+
+    def __call__(self, images):
+        """Return the features of images, (n, features) in float32."""
+        rng = np.random.default_rng(1)
+        frequencies = rng.normal(0.0, self.scale, (64, self.features)).astype(np.float32)
+        phases = rng.uniform(0.0, 2 * np.pi, self.features).astype(np.float32)
+        angles = images.reshape(len(images), 64).astype(np.float32) @ frequencies
+        angles += phases
+        return np.cos(angles, out=angles)
+
+    def augment(self, images, rng):
+        """Return the images, each shifted and rotated at random."""
+        n = len(images)
+        turn = np.deg2rad(rng.uniform(-self.angle, self.angle, n))[:, None, None]
+        down, right = rng.uniform(-self.shift, self.shift, (2, n, 1, 1))
+        y, x = np.mgrid[:8, :8] - 3.5
+        rows = np.cos(turn) * y - np.sin(turn) * x + down + 3.5
+        columns = np.sin(turn) * y + np.cos(turn) * x + right + 3.5
+        which = np.broadcast_to(np.arange(n)[:, None, None], rows.shape)
+        return map_coordinates(images, [which, rows, columns], order=1, mode="constant")
+
+
+def split():
+    """Return the images and labels to train on, to choose with, and to test with, in this order."""
+    digits = load_digits()
+    images = (digits.images / 16).astype(np.float32)
+    rest, test, rest_labels, test_labels = train_test_split(
+        images, digits.target, test_size=0.2, random_state=0, stratify=digits.target
+    )
+    train, validation, train_labels, validation_labels = train_test_split(
+        rest, rest_labels, test_size=0.2, random_state=0, stratify=rest_labels
+    )
+    return (train, train_labels), (validation, validation_labels), (test, test_labels)
+
+
+def draw(images, labels, lift, rows, rng):
+    """Return `rows` rows of features and their labels, from images drawn at random and augmented."""
+    which = rng.integers(0, len(images), rows)
+    return lift(lift.augment(images[which], rng)), labels[which]
+
+
+def write_batch(folder: Path, images, labels, lift: Lift, rows: int, show) -> tuple[Path, Path]:
+    """Write X.npy and labels.npy block by block, or find them there from an earlier run."""
+    paths = folder / "X.npy", folder / "labels.npy"
+    receipt = folder / "batch.json"  # written last: without it the files are not whole
+    made_of = {"rows": rows, **asdict(lift)}
+    if receipt.exists() and json.loads(receipt.read_text()) == made_of and all(path.exists() for path in paths):
+        show(f"batch: reusing {paths[0]}")
+        return paths
+    receipt.unlink(missing_ok=True)
+    rng, started = np.random.default_rng(2), time.perf_counter()
+    step = max(1, WRITE_BYTES // (4 * lift.features))
+    try:
+        with open(paths[0], "wb") as X_file, open(paths[1], "wb") as labels_file:
+            for file, shape, dtype in ((X_file, (rows, lift.features), "<f4"), (labels_file, (rows,), "<i8")):
+                header = {"descr": dtype, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, rows, step):
+                X, y = draw(images, labels, lift, min(step, rows - start), rng)
+                X_file.write(X.astype("<f4", copy=False))
+                labels_file.write(y.astype("<i8", copy=False))
+                done = min(start + step, rows)
+                show(f"batch: {done:,} of {rows:,} rows written", passing=done < rows)
+    except BaseException:  # a full disk, Ctrl-C: nothing half-written stays
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
+    receipt.write_text(json.dumps(made_of))
+    seconds = time.perf_counter() - started
+    show(f"batch: {os.path.getsize(paths[0]) / 1e9:.2f} GB written to {paths[0]} in {seconds:.0f} s")
+    return paths

@@ -1,0 +1,176 @@
+"""Train one fully connected layer on a batch that does not fit into the memory it may use.
+
+A linear probe on real handwritten digits: softmax regression over features on disk, full
+batch, one pass over the data for each step of SciPy's L-BFGS. Change what you like:
+
+    python docs/examples/linear_probe.py --gb 8 --features 2048 --out /tmp/probe
+
+The files beside this one make the data (digits.py) and the display (report.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from digits import Lift, draw, split, write_batch
+from report import Memory, Passes, picture, show
+from scipy.optimize import minimize
+
+import fc_arrayapi as fc
+from fc_arrayapi import namespace
+
+BLOCK_ROWS = 16384
+
+
+def cross_entropy(Y, labels):
+    """Return the mean loss of softmax regression, and dY, its gradient: the same for NumPy and Dask arrays."""
+    xp = namespace.of(Y)
+    target = xp.astype(labels[:, None] == xp.arange(Y.shape[1]), Y.dtype)
+    Z = Y - xp.max(Y, axis=1, keepdims=True)
+    log_sum = xp.log(xp.sum(xp.exp(Z), axis=1, keepdims=True))
+    loss = xp.sum(log_sum - xp.sum(Z * target, axis=1, keepdims=True), dtype=xp.float64) / Y.shape[0]
+    return loss, (xp.exp(Z - log_sum) - target) / Y.shape[0]
+
+
+def train(X, labels, penalty, steps, after_pass=None):
+    """Fit W and B by L-BFGS, with one pass over X for each evaluation of loss and gradients."""
+    start = fc.FullyConnected.init(X.shape[1], 10, initializer="zeros", dtype="float32")
+    size = start.W.size
+
+    def layer_of(parameters):
+        parameters = parameters.astype(np.float32)
+        return fc.FullyConnected(parameters[:size].reshape(start.W.shape), parameters[size:])
+
+    def objective(parameters):
+        layer = layer_of(parameters)
+        Y = layer(X)
+        loss, dY = cross_entropy(Y, labels)
+        grads = layer.backward(X, dY, needs=("dW", "dB"))  # nothing is computed so far if X is lazy
+        loss, grads = fc.compute(loss, grads)
+        loss = float(loss) + penalty / 2 * float((layer.W.astype(float) ** 2).sum())
+        if after_pass is not None:
+            after_pass(loss)
+        return loss, np.concatenate([(grads.dW + penalty * layer.W).ravel(), grads.dB]).astype(float)
+
+    found = minimize(
+        objective, np.zeros(size + 10), jac=True, method="L-BFGS-B", options={"maxiter": steps, "maxfun": 2 * steps}
+    )
+    return layer_of(found.x)
+
+
+def choose(train_set, validation_set, features, rows=4000):
+    """Choose scale, shift and penalty by the loss on the validation images; the test images are not looked at."""
+    results = {}
+    for scale, shift in itertools.product((0.3, 0.5, 0.7), (0.0, 0.3, 0.7)):
+        lift = Lift(features=features, scale=scale, shift=shift, angle=0.0 if shift == 0 else 5.0)
+        X, labels = draw(*train_set, lift, rows, np.random.default_rng(3))
+        X_validation = lift(validation_set[0])
+        for penalty in (1e-4, 1e-3, 1e-2):
+            layer = train(X, labels, penalty, steps=60)
+            results[lift, penalty] = float(cross_entropy(layer(X_validation), validation_set[1])[0])
+            show(f"choosing: {len(results)} of 27 settings tried", passing=True)
+    (lift, penalty), loss = min(results.items(), key=lambda item: item[1])
+    show(
+        f"chosen on {len(validation_set[0])} validation images: scale {lift.scale}, shifts within {lift.shift} pixel, "
+        f"rotations within {lift.angle} degrees, penalty {penalty} (loss {loss:.4f})"
+    )
+    return lift, penalty
+
+
+def numpy_pass(paths, W, B):
+    """Do one pass as one would by hand: a NumPy loop over the same files, with all BLAS threads."""
+    X, labels = (np.load(path, mmap_mode="r") for path in paths)
+    dW, dB, loss = np.zeros_like(W), np.zeros_like(B), 0.0
+    for start in range(0, len(X), BLOCK_ROWS):
+        rows = slice(start, start + BLOCK_ROWS)
+        x, share = X[rows], len(X[rows]) / len(X)
+        block_loss, dY = cross_entropy(x @ W + B, labels[rows])
+        loss += float(block_loss) * share
+        dW += x.T @ dY * share
+        dB += dY.sum(axis=0) * share
+    return loss, dW, dB
+
+
+def seconds_of(function, times=3):
+    """Return the median of several timings."""
+    timings = []
+    for _ in range(times):
+        started = time.perf_counter()
+        function()
+        timings.append(time.perf_counter() - started)
+    return float(np.median(timings))
+
+
+def accuracy(layer, X, labels):
+    """Return the share of rows whose largest output is the right one."""
+    return float(np.mean(np.argmax(layer(X), axis=1) == labels))
+
+
+def run(arguments, memory):
+    """Make the data, train, and report."""
+    out = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    train_set, validation_set, test_set = split()
+    lift, penalty = choose(train_set, validation_set, arguments.features)
+    images, labels = (np.concatenate(pair) for pair in zip(train_set, validation_set, strict=True))
+    rows = max(1, int(arguments.gb * 1e9) // (4 * lift.features))
+    paths = write_batch(out, images, labels, lift, rows, show)
+
+    X, y = (fc.open_array(path, rows=BLOCK_ROWS) for path in paths)
+    show(f"X: {X.shape[0]:,} x {X.shape[1]} float32, {X.nbytes / 1e9:.2f} GB in {X.numblocks[0]} blocks")
+    passes = Passes(rows, row_bytes=4 * lift.features)
+    layer = train(X, y, penalty, arguments.steps, after_pass=passes.done)
+
+    layer.save(out / "layer.npz")
+    X_test, test_labels = lift(test_set[0]), test_set[1]
+    predicted = np.argmax(fc.FullyConnected.load(out / "layer.npz")(X_test), axis=1)
+    if not np.array_equal(predicted, np.argmax(layer(X_test), axis=1)):
+        raise RuntimeError("the saved layer predicts something else")
+    picture(out / "linear_probe.png", passes.losses, test_labels, predicted)
+
+    def one_pass():
+        loss, dY = cross_entropy(layer(X), y)
+        return fc.compute(loss, layer.backward(X, dY, needs=("dW", "dB")))
+
+    ours, by_hand = seconds_of(one_pass), seconds_of(lambda: numpy_pass(paths, layer.W, layer.B))
+    peak = memory.peak  # before scikit-learn takes its own
+    show(f"test accuracy: {accuracy(layer, X_test, test_labels):.1%} of {len(test_labels)} images never seen")
+    show(f"scikit-learn LogisticRegression on the first {min(rows, 10_000):,} rows in memory: "
+         f"{sklearn_accuracy(paths, penalty, X_test, test_labels):.1%}")  # fmt: skip
+    show(f"peak anonymous memory: {peak / 1e6:,.0f} MB for a batch of {X.nbytes / 1e6:,.0f} MB ({peak / X.nbytes:.0%})")
+    show(f"a pass takes {ours:.2f} s, the NumPy loop over the same files {by_hand:.2f} s: ratio {ours / by_hand:.2f}")
+    show(f"weights: {out / 'layer.npz'} (loaded again: the same predictions)")
+    show(f"picture: {out / 'linear_probe.png'}")
+
+
+def sklearn_accuracy(paths, penalty, X_test, test_labels):
+    """Return the test accuracy of scikit-learn's softmax regression on as many rows as it may hold."""
+    from sklearn.linear_model import LogisticRegression
+
+    X, labels = (np.array(np.load(path, mmap_mode="r")[:10_000]) for path in paths)
+    model = LogisticRegression(C=1 / (penalty * len(X)), max_iter=200).fit(X, labels)
+    return model.score(X_test, test_labels)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--gb", type=float, default=2.0, help="size of the batch on disk, in 10^9 bytes (default 2)")
+    parser.add_argument("--features", type=int, default=1024, help="random Fourier features (default 1024)")
+    parser.add_argument("--steps", type=int, default=60, help="steps of L-BFGS at most (default 60)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "linear_probe_out", help="folder for results")
+    arguments = parser.parse_args()
+    try:
+        with Memory() as memory:
+            run(arguments, memory)
+    except KeyboardInterrupt:
+        show("stopped; a batch that was whole is kept and used again")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

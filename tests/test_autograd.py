@@ -1,0 +1,116 @@
+"""The caller's own automatic differentiation passes through forward, and backward equals it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from assertions import assert_array
+
+import fc_arrayapi as fc
+from fc_arrayapi import namespace
+
+torch_only = pytest.mark.only("torch")
+jax_only = pytest.mark.only("jax.numpy")
+SHAPES = [(4,), (7, 4), (2, 3, 4), (0, 4), (5000, 4)]
+
+
+@pytest.fixture
+def arrays(backend, rng, request):
+    shape = request.param
+    draws = rng.normal(size=shape), rng.normal(size=(4, 3)), rng.normal(size=3), rng.normal(size=(*shape[:-1], 3))
+    return tuple(backend.asarray(draw) for draw in draws)
+
+
+@torch_only
+@pytest.mark.parametrize("arrays", SHAPES, indirect=True, ids=str)
+def test_torch_autograd_equals_backward(backend, arrays):
+    import torch
+
+    X, W, B, dY = arrays
+    leaves = [leaf.clone().requires_grad_() for leaf in (X, W, B)]
+    expected = torch.autograd.grad(fc.forward(*leaves), leaves, dY)
+    for ours, theirs in zip(fc.backward(X, W, dY), expected, strict=True):
+        assert_array(ours, namespace.to_numpy(theirs), like=X, rtol=1e-12)
+
+
+@torch_only
+@pytest.mark.parametrize("arrays", SHAPES[:3], indirect=True, ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_torch_gradcheck(backend, arrays, bias):
+    import torch
+
+    X, W, B, dY = (leaf.requires_grad_() for leaf in arrays)
+    parameters = (X, W, B) if bias else (X, W)
+    assert torch.autograd.gradcheck(fc.forward, parameters)
+    assert torch.autograd.gradgradcheck(fc.forward, parameters)
+    # The gradients are formulas of the same kind, so they can be differentiated too.
+    assert torch.autograd.gradcheck(lambda *arguments: tuple(fc.backward(*arguments)), (X, W, dY))
+
+
+@torch_only
+@pytest.mark.parametrize("arrays", [(7, 4)], indirect=True, ids=str)
+def test_torch_func(backend, arrays):
+    from torch import func
+
+    X, W, B, dY = arrays
+
+    def loss(X, W, B):
+        return (fc.forward(X, W, B) * dY).sum()
+
+    for ours, theirs in zip(fc.backward(X, W, dY), func.grad(loss, argnums=(0, 1, 2))(X, W, B), strict=True):
+        assert_array(ours, namespace.to_numpy(theirs), like=X, rtol=1e-12)
+    by_row = func.vmap(fc.forward, in_dims=(0, None, None))(X, W, B)
+    assert_array(by_row, namespace.to_numpy(fc.forward(X, W, B)), like=X, rtol=1e-12)
+    biases = backend.asarray(np.ones((5, 3)))
+    by_bias = func.vmap(fc.forward, in_dims=(None, None, 0))(X, W, biases)
+    assert by_bias.shape == (5, 7, 3)
+    assert_array(by_bias[2], namespace.to_numpy(fc.forward(X, W, biases[2])), like=X, rtol=1e-12)
+    per_sample = func.vmap(lambda x, dy: fc.grad_weight(x, dy))(X, dY)
+    assert_array(per_sample.sum(dim=0), namespace.to_numpy(fc.grad_weight(X, dY)), like=X, rtol=1e-12)
+
+
+@jax_only
+@pytest.mark.parametrize("arrays", SHAPES, indirect=True, ids=str)
+@pytest.mark.parametrize("jit", [True, False])
+def test_jax_grad_equals_backward(backend, arrays, jit):
+    import jax
+
+    X, W, B, dY = arrays
+
+    def loss(X, W, B):
+        return (fc.forward(X, W, B) * dY).sum()
+
+    grad, backward = jax.grad(loss, argnums=(0, 1, 2)), fc.backward
+    if jit:
+        grad, backward = jax.jit(grad), jax.jit(backward)
+    for ours, theirs in zip(backward(X, W, dY), grad(X, W, B), strict=True):
+        assert_array(ours, namespace.to_numpy(theirs), like=X, rtol=1e-12)
+
+
+@jax_only
+@pytest.mark.parametrize("arrays", [(7, 4)], indirect=True, ids=str)
+def test_jax_jit_vmap_and_check_grads(backend, arrays):
+    import jax
+    from jax.test_util import check_grads
+
+    X, W, B, dY = arrays
+    expected = namespace.to_numpy(fc.forward(X, W, B))
+    assert_array(jax.jit(fc.forward)(X, W, B), expected, like=X, rtol=1e-12)
+    assert_array(jax.vmap(fc.forward, (0, None, None))(X, W, B), expected, like=X, rtol=1e-12)
+    per_sample = jax.vmap(fc.grad_weight)(X, dY)
+    assert_array(per_sample.sum(axis=0), namespace.to_numpy(fc.grad_weight(X, dY)), like=X, rtol=1e-12)
+    by_bias = jax.vmap(fc.forward, (None, None, 0))(X, W, backend.asarray(np.ones((5, 3))))
+    assert by_bias.shape == (5, 7, 3)
+    check_grads(fc.forward, (X, W, B), order=2)
+    check_grads(lambda *arguments: tuple(fc.backward(*arguments)), (X, W, dY), order=1)
+
+
+@jax_only
+@pytest.mark.parametrize("arrays", [(7, 4)], indirect=True, ids=str)
+def test_jax_sharded_batches_work(backend, arrays):
+    import jax
+
+    X, W, B, _ = arrays
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()), ("n",))
+    sharded = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("n", None)))
+    assert_array(fc.forward(sharded, W, B), namespace.to_numpy(fc.forward(X, W, B)), like=X, rtol=1e-12)

@@ -1,0 +1,269 @@
+"""The layer on Dask: lazy, block by block, in one pass."""
+
+from __future__ import annotations
+
+import re
+import threading
+
+import numpy as np
+import pytest
+from assertions import Computed, assert_array, nothing_computes
+
+import fc_arrayapi as fc
+from fc_arrayapi import namespace
+
+pytestmark = pytest.mark.only("dask.array")
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+X, W, B, dY = numbers(100, 6), numbers(6, 5, seed=1), numbers(5, seed=2), numbers(100, 5, seed=3)
+
+
+def assert_all(results, *, like):
+    expected = (fc.testing.reference_forward(X, W, B), *fc.testing.reference_backward(X, W, dY))
+    for result, reference in zip(results, expected, strict=True):
+        assert_array(result, reference, like=like, rtol=1e-12)
+
+
+def test_the_scheduler_that_raises_does_raise(backend):
+    with nothing_computes(backend), pytest.raises(Computed):
+        backend.asarray(X).compute()
+
+
+@pytest.mark.parametrize("lifted", ["NumPy W and B", "Dask W and B"])
+@pytest.mark.parametrize(
+    "chunks",
+    [(100, 6), (10, 6), (1, 6), ((3, 90, 7), 6), (30, 4), ((50, 0, 50), (1, 5))],
+    ids=str,
+)
+def test_every_chunking_gives_the_same_and_keeps_the_batch_chunks(backend, chunks, lifted):
+    x, dy = backend.asarray(X, chunks=chunks), backend.asarray(dY, chunks=(chunks[0], 2))
+    w, b = (W, B) if lifted.startswith("NumPy") else (backend.asarray(W), backend.asarray(B))
+    with nothing_computes(backend):
+        Y = fc.forward(x, w, b)
+        grads = fc.backward(x, w, dy)
+    assert Y.chunks == (x.chunks[0], (5,))
+    assert grads.dX.chunks == (x.chunks[0], (6,))
+    assert grads.dW.chunks == ((6,), (5,))
+    assert grads.dB.chunks == ((5,),)
+    assert_all((Y, *grads), like=x)
+
+
+def test_dY_chunked_otherwise_takes_the_chunks_of_X(backend):
+    x, dy = backend.asarray(X, chunks=(30, 6)), backend.asarray(dY, chunks=(17, 5))
+    grads = fc.backward(x, W, dy)
+    assert grads.dX.chunks[0] == x.chunks[0]
+    assert_all((fc.forward(x, W, B), *grads), like=x)
+
+
+def test_several_batch_axes_in_blocks(backend):
+    x, dy = numbers(4, 6, 5, 3), numbers(4, 6, 5, 2)
+    w = numbers(3, 2)
+    lazy = backend.asarray(x, chunks=(2, 3, 2, 2))
+    grads = fc.backward(lazy, w, backend.asarray(dy, chunks=(4, 2, 5, 1)))
+    assert grads.dX.chunks[:-1] == lazy.chunks[:-1]
+    for part, reference in zip(grads, fc.testing.reference_backward(x, w, dy), strict=True):
+        assert_array(part, reference, like=lazy, rtol=1e-12)
+
+
+def test_a_numpy_weight_is_copied_into_the_graph_under_a_stable_name(backend):
+    weight = W.copy()
+    x = backend.asarray(X, chunks=(10, 6))
+    Y = fc.forward(x, weight)
+    assert fc.forward(x, weight).name == Y.name
+    assert fc.forward(x, 2 * weight).name != Y.name
+    weight[...] = 0.0  # a step in place between building and computing
+    assert_array(Y, X @ W, like=x, rtol=1e-12)
+
+
+def test_a_large_weight_stays_one_block(backend):
+    import dask
+
+    x = backend.asarray(X, chunks=(10, 6))
+    with dask.config.set({"array.chunk-size": "16 B"}):
+        Y = fc.forward(x, W)
+        lifted = [key for key in dict(Y.__dask_graph__()) if "array" in str(key[0])]
+    assert len(lifted) <= 1 + x.numblocks[0] + 1  # W, the blocks of X, and the array that they are cut from
+    assert_array(Y, X @ W, like=x, rtol=1e-12)
+
+
+@pytest.mark.needs("unknown_chunks")
+def test_unknown_chunks(backend):
+    x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
+    mask = X[:, 0] > 0
+    lazy_mask = backend.asarray(mask, chunks=10)
+    x, dy = x[lazy_mask], dy[lazy_mask]
+    with nothing_computes(backend):
+        Y = fc.forward(x, W, B)
+        grads = fc.backward(x, W, dy)
+    assert len(Y.chunks[0]) == 10
+    assert np.isnan(Y.shape[0])
+    np.testing.assert_allclose(Y.compute(), X[mask] @ W + B, rtol=1e-12)
+    dX, dW, dB = fc.compute(*grads)
+    expected = fc.testing.reference_backward(X[mask], W, dY[mask])
+    np.testing.assert_allclose(dX, expected.dX, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dW, expected.dW, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(dB, expected.dB, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.needs("unknown_chunks")
+def test_unknown_chunks_of_different_rows_are_refused_in_the_block(backend):
+    x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
+    keep_x, keep_dy = np.ones(100, bool), np.ones(100, bool)
+    keep_x[55:60] = False
+    keep_dy[55:59] = False
+    dW = fc.grad_weight(x[backend.asarray(keep_x, chunks=10)], dy[backend.asarray(keep_dy, chunks=10)])
+    message = "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 5, dY has 6; dY must have the shape of Y, (5, S)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        dW.compute()
+
+
+@pytest.mark.needs("unknown_chunks")
+def test_a_block_of_one_row_does_not_broadcast(backend):
+    x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
+    keep = np.ones(100, bool)
+    keep[1:10] = False
+    dW = fc.grad_weight(x, dy[backend.asarray(keep, chunks=10)])
+    with pytest.raises(ValueError, match=r"axis n \(batch, axis 0\): X has 10, dY has 1; "):
+        dW.compute()
+
+
+@pytest.mark.needs("unknown_chunks")
+def test_unknown_chunks_in_different_numbers_are_refused_at_once(backend):
+    x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(20, 5))
+    mask = X[:, 0] > 0
+    x, dy = x[backend.asarray(mask, chunks=10)], dy[backend.asarray(mask, chunks=20)]
+    message = (
+        "axis n (batch, axis 0): X has 10 blocks, dY has 5, and their sizes are not all known: "
+        "call compute_chunk_sizes() on the array whose shape has nan"
+    )
+    for call in (lambda: fc.grad_weight(x, dy), lambda: fc.backward(x, W, dy)):
+        with nothing_computes(backend), pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call()
+
+
+@pytest.mark.needs("unknown_chunks")
+def test_an_unknown_number_of_features_is_refused(backend):
+    lazy = backend.asarray(X, chunks=(10, 6))
+    columns = lazy[:, backend.asarray(np.ones(6, bool), chunks=6)]
+    message = r": X has an unknown number of features: call X.compute_chunk_sizes\(\) first$"
+    for call in (lambda: fc.forward(columns, W), lambda: fc.grad_weight(columns, backend.asarray(dY, chunks=(10, 5)))):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+class CountingSource:
+    """An array-like that counts how often each of its rows is read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.reads = np.zeros(len(array), int)
+        self.lock = threading.Lock()
+
+    def __dask_tokenize__(self):
+        return ("CountingSource", self.array.tobytes())
+
+    def __getitem__(self, index):
+        with self.lock:
+            self.reads[index[0]] += 1
+        return self.array[index]
+
+
+def test_one_pass_reads_every_block_once(backend):
+    sources = [CountingSource(X), CountingSource(dY)]
+    x, dy = (backend.xp.from_array(source, chunks=(10, -1)) for source in sources)
+    Y = fc.forward(x, W, B)
+    results = fc.compute(Y, *fc.backward(x, W, dy), ((Y - dy) ** 2).sum())
+    assert_all(results[:4], like=np.ones(1))
+    for source in sources:
+        np.testing.assert_array_equal(source.reads, 1)
+
+
+def test_compute_gives_back_gradients_and_what_is_not_lazy(backend, capsys):
+    x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
+    grads, five = fc.compute(fc.backward(x, W, dy, needs=("dW",)), 5, progress=True)
+    assert isinstance(grads, fc.Gradients)
+    assert grads.dX is None
+    assert five == 5
+    np.testing.assert_allclose(grads.dW, X.T @ dY, rtol=1e-12)
+    assert "Completed" in capsys.readouterr().out
+
+
+def test_compute_limits_blas_threads_and_puts_them_back(backend):
+    import threadpoolctl
+
+    def blas_threads():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+        assert set(blas_threads()) == {2}
+        seen = []
+
+        def look(block):
+            seen.extend(blas_threads())
+            return block
+
+        lazy = backend.asarray(X, chunks=(50, 6)).map_blocks(look, dtype=X.dtype, meta=np.empty((0, 0)))
+        fc.compute(lazy)
+        assert set(seen) == {1}
+        assert set(blas_threads()) == {2}
+
+        def fail(block):
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fc.compute(lazy.map_blocks(fail, dtype=X.dtype, meta=np.empty((0, 0))))
+        assert set(blas_threads()) == {2}
+
+
+@pytest.mark.parametrize("blocks", [2, 3, 128, 200])
+def test_the_tree_holds_few_terms(backend, blocks):
+    """With one thread at most log2(blocks) + 2 parts of dW are alive: what the documentation promises."""
+    import dask
+    from dask.callbacks import Callback
+
+    alive = []
+
+    class CountTerms(Callback):
+        def _posttask(self, key, result, graph, state, worker):
+            alive.append(sum(getattr(value, "shape", None) == (1, 6, 5) for value in state["cache"].values()))
+
+    x = backend.asarray(numbers(2 * blocks, 6), chunks=(2, 6))
+    dy = backend.asarray(numbers(2 * blocks, 5), chunks=(2, 5))
+    dW = fc.grad_weight(x, dy)
+    with dask.config.set(scheduler="synchronous"), CountTerms():
+        result = dW.compute()
+    np.testing.assert_allclose(result, numbers(2 * blocks, 6).T @ numbers(2 * blocks, 5), rtol=1e-12, atol=1e-12)
+    assert 1 <= max(alive) <= np.log2(blocks) + 2
+
+
+def test_float16_partials_are_added_in_float32(backend):
+    x = backend.asarray(np.ones((5000, 1), "float16"), chunks=(10, 1))
+    assert_array(fc.grad_bias(x), [5000.0], like=x, rtol=1e-3)
+    assert_array(fc.grad_weight(x, x), [[5000.0]], like=x, rtol=1e-3)
+
+
+def test_masked_blocks_are_refused(backend):
+    masked = np.ma.masked_array(np.ones((4, 2)), mask=np.eye(4, 2, dtype=bool))
+    lazy = backend.xp.from_array(masked, chunks=(2, 2))
+    with pytest.raises(TypeError, match=r"is a numpy.ma.MaskedArray, whose mask a matrix product ignores: "):
+        fc.forward(lazy, np.ones((2, 2)))
+
+
+def test_graphs_travel_to_other_processes(backend):
+    import dask
+
+    x, dy = backend.asarray(X, chunks=(50, 6)), backend.asarray(dY, chunks=(50, 5))
+    with dask.config.set(scheduler="processes", num_workers=1):
+        grads = fc.compute(*fc.backward(x, W, dy))
+    for part, reference in zip(grads, fc.testing.reference_backward(X, W, dY), strict=True):
+        np.testing.assert_allclose(part, reference, rtol=1e-12, atol=1e-12)
+
+
+def test_a_dask_layer_computes_like_any_other(backend):
+    layer = fc.FullyConnected.init(6, 5, xp=backend.xp)
+    x = backend.asarray(X, chunks=(50, 6))
+    assert_array(layer(x), X @ namespace.to_numpy(layer.W), like=x, rtol=1e-12)

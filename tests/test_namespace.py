@@ -1,0 +1,140 @@
+"""Which library an array belongs to, and what is no array at all."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from assertions import assert_array
+
+import fc_arrayapi as fc
+from fc_arrayapi import namespace
+
+
+def test_each_backend_is_known_by_its_own_name(backend):
+    array = backend.asarray(np.ones((2, 2)))
+    assert namespace.library(namespace.of(array)) == backend.module
+    assert namespace.of(array) is namespace.wrapped(backend.xp)
+
+
+def test_numpy_and_back_is_exact(backend, batch):
+    for name in ("float32", "float64"):
+        host = batch["X"].astype(name)
+        array = namespace.from_numpy(host, namespace.wrapped(backend.xp), device=backend.device)
+        assert_array(array, host, like=backend.asarray(host), rtol=0)
+
+
+@pytest.mark.needs("bfloat16")
+def test_bfloat16_comes_to_numpy_as_float32(backend):
+    array = backend.xp.ones((2,), dtype=backend.xp.bfloat16) * 1.5
+    np.testing.assert_array_equal(namespace.to_numpy(array), np.asarray([1.5, 1.5], "float32"), strict=True)
+
+
+@pytest.mark.only("jax.numpy")
+def test_a_dtype_that_jax_has_switched_off_is_refused(backend):
+    import jax
+
+    with (
+        jax.enable_x64(False),
+        pytest.raises(TypeError, match=r"^jax.numpy holds float64 as float32: switch the wider dtype on \(in JAX, "),
+        pytest.warns(UserWarning, match="float64"),
+    ):
+        namespace.from_numpy(np.ones(2), namespace.wrapped(backend.xp), dtype=np.float64)
+
+
+NO_ARRAYS = {
+    "list": ([[1.0]], "a list"),
+    "float": (1.0, "a float"),
+    "numpy scalar": (np.float64(1.0), "a numpy.float64"),
+    "None": (None, "a NoneType"),
+    "str": ("X", "a str"),
+}
+
+
+@pytest.mark.parametrize("case", list(NO_ARRAYS))
+def test_what_is_no_array_is_named(case):
+    value, what = NO_ARRAYS[case]
+    message = (
+        f"X is {what}, which is no array of a library of the array API standard: make one first, for example "
+        "numpy.asarray(X)"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        fc.forward(value, np.ones((1, 1)))
+
+
+def test_numpy_subclasses_that_a_product_would_misread_are_refused():
+    masked = np.ma.masked_array(np.ones((2, 2)), mask=[[True, False], [False, False]])
+    with pytest.raises(TypeError, match=r"^W is a numpy.ma.MaskedArray, whose mask a matrix product ignores: fill it "):
+        fc.forward(np.ones((2, 2)), masked)
+    with pytest.raises(TypeError, match=r"^X is a numpy.matrix: pass numpy.asarray\(X\)$"):
+        fc.forward(np.ones((2, 2)).view(np.matrix), np.ones((2, 2)))
+
+
+def test_a_memory_map_is_an_array(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    Y = fc.forward(np.load(tmp_path / "x.npy", mmap_mode="r"), np.ones((2, 4)))
+    assert type(Y) is np.ndarray
+    np.testing.assert_array_equal(Y, np.full((3, 4), 2.0))
+
+
+@pytest.mark.only("array_api_strict", "torch", "jax.numpy", "cupy")
+def test_a_mixture_of_libraries_names_arguments_and_libraries(backend, batch):
+    X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
+    name = backend.module
+    article = "an" if name[0] == "a" else "a"
+    mixed = "all arrays must come from one library; convert"
+    for call, message in (
+        (
+            lambda: fc.forward(X, W, batch["B"]),
+            f"X is {article} {name} array, W is {article} {name} array, B is a numpy array: "
+            f"{mixed} B to the library of X",
+        ),
+        (
+            lambda: fc.forward(batch["X"], W),
+            f"X is a numpy array, W is {article} {name} array: {mixed} W to the library of X",
+        ),
+        (
+            lambda: fc.backward(X, batch["W"], dY),
+            f"X is {article} {name} array, W is a numpy array, dY is {article} {name} array: "
+            f"{mixed} W to the library of X",
+        ),
+        (
+            lambda: fc.grad_weight(X, batch["dY"]),
+            f"X is {article} {name} array, dY is a numpy array: {mixed} dY to the library of X",
+        ),
+    ):
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            call()
+
+
+@pytest.mark.only("dask.array")
+def test_only_weights_may_be_numpy_beside_a_dask_batch(backend, batch):
+    X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
+    for call, message in (
+        (
+            lambda: fc.backward(X, batch["W"], batch["dY"]),
+            "X is a dask.array array, W is a numpy array, dY is a numpy array: all arrays must come from one library; "
+            "with a Dask X only W and B may be NumPy: pass dask.array.asarray(dY)",
+        ),
+        (
+            lambda: fc.forward(batch["X"], W),
+            "X is a numpy array, W is a dask.array array: all arrays must come from one library; "
+            "make X a Dask array too, dask.array.from_array(X)",
+        ),
+        (
+            lambda: fc.grad_weight(X, batch["dY"]),
+            "X is a dask.array array, dY is a numpy array: all arrays must come from one library; "
+            "convert dY to the library of X",
+        ),
+    ):
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            call()
+    assert_array(
+        fc.grad_input(dY, batch["W"]), batch["dY"] @ batch["W"].T, like=X, rtol=1e-12
+    )
+
+
+def test_a_module_that_is_no_array_library_is_refused():
+    with pytest.raises(TypeError, match=r"^xp is <module 're'.*: pass the module of an array library, for example "):
+        fc.FullyConnected.init(2, 2, xp=re)

@@ -1,0 +1,191 @@
+"""Files: what is refused, what is never half-written, and arrays that open lazily."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import zipfile
+
+import numpy as np
+import pytest
+
+import fc_arrayapi as fc
+from fc_arrayapi import storage
+
+W, B = np.arange(6.0).reshape(2, 3), np.arange(3.0)
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "exception", "message"),
+    [
+        ({"B": B}, ValueError, "has the entries ['B']; a layer's file has W and, for a bias, B"),
+        ({"W": W, "b": B}, ValueError, "has the entries ['W', 'b']; a layer's file has W and, for a bias, B"),
+        ({"W": W.astype(int)}, TypeError, "W has dtype int64; weights are float16, float32, float64"),
+        (
+            {"W": np.asarray([[None]])},
+            ValueError,
+            "W.npy: holds Python objects, which are never unpickled here",
+        ),
+    ],
+)
+def test_a_file_that_is_no_layer_is_refused(tmp_path, arrays, exception, message):
+    path = npz(tmp_path / "layer.npz", **arrays)
+    with pytest.raises(exception, match=f"^{re.escape(f'{path}: {message}')}$"):
+        fc.FullyConnected.load(path)
+
+
+def test_a_broken_file_is_refused(tmp_path):
+    whole = npz(tmp_path / "whole.npz", W=W).read_bytes()
+    for name, content in (("cut.npz", whole[:-30]), ("text.npz", b"hello"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: is no whole .npz file \("):
+            fc.FullyConnected.load(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / "x.safetensors")
+        with pytest.raises(ValueError, match=r"x.safetensors: is no whole .safetensors file \("):
+            fc.FullyConnected.load(tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError):
+        fc.FullyConnected.load(tmp_path / "missing.npz")
+
+
+def test_a_header_that_asks_for_more_than_there_is_is_refused_before_memory_is_taken(tmp_path):
+    path = tmp_path / "lie.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("W.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)})
+    with pytest.raises(ValueError, match=r"W.npy: has 128 bytes, its header asks for 8000000000000000128: "):
+        fc.FullyConnected.load(path)
+
+
+def test_other_endings_and_dtypes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"layer.pt: weights are kept in .npz or .safetensors files$"):
+        fc.FullyConnected(W).save(tmp_path / "layer.pt")
+    with pytest.raises(ValueError, match=r"layer: weights are kept in .npz or .safetensors files$"):
+        fc.FullyConnected.load(tmp_path / "layer")
+    with pytest.raises(TypeError, match=r"^W has dtype \w+; files hold float16, float32, float64: convert it "):
+        fc.FullyConnected(W.astype(np.longdouble)).save(tmp_path / "layer.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.needs("bfloat16")
+def test_bfloat16_is_refused_with_a_way_out(backend, tmp_path):
+    layer = fc.FullyConnected(backend.xp.ones((2, 2), dtype=backend.xp.bfloat16))
+    with pytest.raises(TypeError, match=r"^W has dtype bfloat16; files hold float16, float32, float64: convert it "):
+        layer.save(tmp_path / "layer.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, suffix, error, monkeypatch):
+    path = tmp_path / f"layer{suffix}"
+    fc.FullyConnected(W, B).save(path)
+    before = path.read_bytes()
+
+    def fail(handle):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(error)):
+        fc.FullyConnected(2 * W, B).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
+    fc.FullyConnected(W).save(tmp_path / "layer.npz")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "layer.npz").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_layouts_and_sizes_come_back_bit_for_bit(tmp_path, dtype, suffix):
+    for weight in (W, W[::-1, ::-1], W.T, np.zeros((0, 3)), np.asarray([[np.nan, -0.0, np.inf]])):
+        array = weight.astype(dtype)
+        fc.FullyConnected(array).save(tmp_path / f"layer{suffix}")
+        loaded = fc.FullyConnected.load(tmp_path / f"layer{suffix}").W
+        assert loaded.shape == array.shape
+        assert loaded.astype(array.dtype).tobytes() == array.tobytes()
+
+
+def test_a_missing_safetensors_package_is_named(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("safetensors"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install 'fc_arrayapi\[safetensors\]'$"):
+        fc.FullyConnected(W).save(tmp_path / "layer.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.only("dask.array")
+def test_open_array_is_lazy_and_in_blocks(backend, tmp_path, rng):
+    X = rng.normal(size=(1000, 8)).astype("float32")
+    np.save(tmp_path / "x.npy", X)
+    opened = fc.open_array(tmp_path / "x.npy", rows=300)
+    assert opened.chunks == ((300, 300, 300, 100), (8,))
+    assert opened.dtype == np.float32
+    np.testing.assert_array_equal(opened.compute(), X)
+    assert fc.open_array(tmp_path / "x.npy").chunks == ((1000,), (8,))
+    np.save(tmp_path / "f.npy", np.asfortranarray(X))
+    np.testing.assert_array_equal(fc.open_array(tmp_path / "f.npy", rows=7).compute(), X)
+    np.save(tmp_path / "e.npy", X[:0])
+    assert fc.open_array(tmp_path / "e.npy").compute().shape == (0, 8)
+
+
+@pytest.mark.only("dask.array")
+def test_blocks_hold_128_mebibytes_by_default(backend, tmp_path):
+    array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (2**17, 512))  # 256 MiB, sparse
+    del array
+    assert fc.open_array(tmp_path / "x.npy").chunks == ((2**16, 2**16), (512,))
+
+
+@pytest.mark.only("dask.array")
+def test_the_name_changes_with_the_file_and_not_with_the_call(backend, tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, W)
+    name = fc.open_array(path).name
+    assert fc.open_array(str(path)).name == name
+    np.save(path, W + 1)
+    os.utime(path, ns=(1, 1))
+    assert fc.open_array(path).name != name
+
+
+@pytest.mark.only("dask.array")
+def test_open_array_refuses_what_it_can_not_read(backend, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        fc.open_array(tmp_path / "missing.npy")
+    with pytest.raises(ValueError, match=r"x.csv: open_array reads .npy files; "):
+        fc.open_array(tmp_path / "x.csv")
+    path = tmp_path / "x.npy"
+    np.save(path, W)
+    with pytest.raises(ValueError, match=r"^rows is 0: a block has at least one row$"):
+        fc.open_array(path, rows=0)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"x.npy: has 175 bytes, its header asks for 176: the file was cut short$"):
+        fc.open_array(path)
+    path.write_bytes(b"not an array")
+    with pytest.raises(ValueError, match=r"x.npy: has no .npy header \("):
+        fc.open_array(path)
+    np.save(path, np.asarray([None]))
+    with pytest.raises(ValueError, match=r"x.npy: holds Python objects, which are never unpickled here$"):
+        fc.open_array(path)
+    np.save(path, np.asarray(1.0))
+    with pytest.raises(ValueError, match=r"x.npy: holds a single number, not an array of rows$"):
+        fc.open_array(path)
+
+
+def test_headers_of_every_version_are_read(tmp_path):
+    for version in ((1, 0), (2, 0), (3, 0)):
+        with open(tmp_path / "x.npy", "wb") as file:
+            np.lib.format.write_array(file, W, version=version)
+        with open(tmp_path / "x.npy", "rb") as file:
+            assert storage._read_npy_header(file, "x", 10**6)[0] == W.shape
