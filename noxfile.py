@@ -53,9 +53,7 @@ def minimums(session: nox.Session) -> None:
     """Test the lowest versions that pyproject.toml declares, on NumPy and Dask."""
     project = PYPROJECT["project"]
     declared = project["dependencies"] + project["optional-dependencies"]["dask"]
-    session.install(
-        ".", *[d.replace(">=", "==") for d in declared], *nox.project.dependency_groups(PYPROJECT, "test")
-    )
+    session.install(".", *[d.replace(">=", "==") for d in declared], *nox.project.dependency_groups(PYPROJECT, "test"))
     run_tests(session, "numpy")
     run_tests(session, "dask")
 
@@ -79,7 +77,10 @@ def typing(session: nox.Session) -> None:
 def doctests(session: nox.Session) -> None:
     """Run every example: README, docs, docstrings, and the demo on a small batch."""
     install(session, "doctests")
-    session.run("pytest", "-p", "no:cacheprovider", "-c", "docs/pytest.ini", "--rootdir", ".", *session.posargs)
+    session.run(
+        "pytest", "-p", "run_examples", "--doctest-modules", "README.md", "docs", "fc_arrayapi", *session.posargs,
+        env={"PYTHONPATH": "docs"},
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         session.run("python", "docs/examples/linear_probe.py", "--gb", "0.1", "--out", folder)
 

@@ -61,10 +61,13 @@ def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
     def leaf(rows: Array) -> Array:
         rows = cast(xp, rows, acc_dtype)
         while rows.shape[0] > 2 * SUM_ROWS and rows.shape[1] > 0:
+            n, s = rows.shape
+            whole = n - n % SUM_ROWS
             # A vector of ones times each run: along a long first axis this is up to 20 times
-            # faster than NumPy's own sum, and as fast as the others'.
+            # faster than NumPy's own sum. Splitting an axis never copies, whatever the strides.
             ones = xp.ones_like(rows[:SUM_ROWS, 0])
-            rows = _by_runs(xp, lambda run: xp.matmul(ones, run), rows, SUM_ROWS)
+            sums = xp.matmul(ones, xp.reshape(rows[:whole, :], (whole // SUM_ROWS, SUM_ROWS, s)))
+            rows = sums if whole == n else xp.concat([sums, rows[whole:, :]], axis=0)
         return xp.sum(rows, axis=0, dtype=acc_dtype)
 
     # A cast copies: then leaf by leaf, so that no copy of the whole batch is held.
@@ -120,12 +123,3 @@ def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: 
     half = -(-rows // leaf_rows) // 2 * leaf_rows
     first = _pairwise(leaf, tuple(a[:half, :] for a in arrays), leaf_rows)
     return first + _pairwise(leaf, tuple(a[half:, :] for a in arrays), leaf_rows)
-
-
-def _by_runs(xp: Namespace, reduce: Callable[[Array], Array], rows: Array, run_rows: int) -> Array:
-    """Return one row for each run of `run_rows` rows, and the rows left over as they are."""
-    runs = rows.shape[0] // run_rows
-    whole = runs * run_rows
-    # Splitting an axis never copies, whatever the strides.
-    sums = reduce(xp.reshape(rows[:whole, :], (runs, run_rows, rows.shape[1])))
-    return sums if whole == rows.shape[0] else xp.concat([sums, rows[whole:, :]], axis=0)

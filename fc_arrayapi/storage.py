@@ -54,7 +54,9 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
     """
     path = Path(path)
     if path.suffix != ".npy":
-        raise ValueError(f"{path}: open_array reads .npy files; open others with Dask, for example dask.array.from_zarr")
+        raise ValueError(
+            f"{path}: open_array reads .npy files; open others with Dask, for example dask.array.from_zarr"
+        )
     source = _NpyFile(path)
     if rows is None:
         row_bytes = source.dtype.itemsize * int(np.prod(source.shape[1:]))
@@ -163,8 +165,9 @@ def _read_safetensors(path: Path) -> dict[str, _NumPy]:
     safetensors = _safetensors()
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            _check_keys(path, list(file.keys()))
-            return {name: file.get_tensor(name) for name in file.keys()}
+            names = list(file.keys())
+            _check_keys(path, names)
+            return {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: is no whole .safetensors file ({error})") from None
 

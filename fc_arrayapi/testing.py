@@ -42,7 +42,7 @@ def reference_forward(X: Array, W: Array, B: Array | None = None) -> _NumPy:
     Y = (_rows(X)[:, :, None] * W[None, :, :]).sum(axis=1)
     if B is not None:
         Y = Y + to_numpy(B)[None, :]
-    return Y.reshape(*X.shape[:-1], W.shape[1])
+    return np.asarray(Y.reshape(*X.shape[:-1], W.shape[1]))
 
 
 def reference_backward(X: Array, W: Array, dY: Array) -> Gradients:

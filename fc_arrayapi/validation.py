@@ -180,9 +180,7 @@ def _check_batched(where: str, name: str, array: Array, form: str) -> None:
             f"for example xp.reshape({name}, (1,))"
         )
     if array.shape[-1] != array.shape[-1]:
-        raise ValueError(
-            f"{where}: {name} has an unknown number of features: call {name}.compute_chunk_sizes() first"
-        )
+        raise ValueError(f"{where}: {name} has an unknown number of features: call {name}.compute_chunk_sizes() first")
 
 
 def _check_features(where: str, label: str, name: str, array: Array, W: Array, axis: int) -> None:
@@ -241,4 +239,3 @@ def _shape(array: Array) -> str:
 def _shape_text(shape: Sequence[Any]) -> str:
     sizes = ["?" if _unknown(n) else str(n) for n in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
-

@@ -28,7 +28,7 @@ def assert_array(result: Any, expected: Any, *, like: Any, rtol: float, dtype: s
     np.testing.assert_allclose(values, expected, rtol=rtol, atol=rtol * scale)
 
 
-class Computed(Exception):
+class ComputedError(Exception):
     """Raised by the scheduler of `nothing_computes`."""
 
 
@@ -39,6 +39,6 @@ def nothing_computes(backend: Any) -> AbstractContextManager[Any]:
     import dask
 
     def scheduler(*args: Any, **kwargs: Any) -> None:
-        raise Computed("something was computed while the graph was built")
+        raise ComputedError("something was computed while the graph was built")
 
     return dask.config.set(scheduler=scheduler)

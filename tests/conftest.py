@@ -114,9 +114,7 @@ BACKENDS = {
         Backend("torch", "torch"),
         Backend("jax", "jax.numpy", environment={"JAX_ENABLE_X64": "True"}),
         Backend("torch-cuda", "torch", needs_gpu=True, device="cuda"),
-        Backend(
-            "cupy", "cupy", needs_gpu=True, not_tested={"autograd": NO_AUTOGRAD, "bfloat16": NO_BFLOAT16}
-        ),
+        Backend("cupy", "cupy", needs_gpu=True, not_tested={"autograd": NO_AUTOGRAD, "bfloat16": NO_BFLOAT16}),
     )
 }
 

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from assertions import Computed, assert_array, nothing_computes
+from assertions import ComputedError, assert_array, nothing_computes
 
 import fc_arrayapi as fc
 from fc_arrayapi import namespace
@@ -29,7 +29,7 @@ def assert_all(results, *, like):
 
 
 def test_the_scheduler_that_raises_does_raise(backend):
-    with nothing_computes(backend), pytest.raises(Computed):
+    with nothing_computes(backend), pytest.raises(ComputedError):
         backend.asarray(X).compute()
 
 

@@ -113,7 +113,7 @@ def test_gradients_that_do_not_belong_together_are_not_added(backend, batch):
     with pytest.raises(ValueError, match=r"^dX has shape \(4,\), no batch axis to join along: give X one, \(1, C\)$"):
         sample + sample
     with pytest.raises(TypeError):
-        whole + (1, 2, 3)
+        whole + tuple(whole)
 
 
 def test_mixed_float_dtypes_are_promoted(backend, batch):

@@ -130,9 +130,7 @@ def test_only_weights_may_be_numpy_beside_a_dask_batch(backend, batch):
     ):
         with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
             call()
-    assert_array(
-        fc.grad_input(dY, batch["W"]), batch["dY"] @ batch["W"].T, like=X, rtol=1e-12
-    )
+    assert_array(fc.grad_input(dY, batch["W"]), batch["dY"] @ batch["W"].T, like=X, rtol=1e-12)
 
 
 def test_a_module_that_is_no_array_library_is_refused():

@@ -24,8 +24,6 @@ from scipy.optimize import minimize
 import fc_arrayapi as fc
 from fc_arrayapi import namespace
 
-BLOCK_ROWS = 16384
-
 
 def cross_entropy(Y, labels):
     """Return the mean loss of softmax regression, and dY, its gradient: the same for NumPy and Dask arrays."""
@@ -66,8 +64,8 @@ def train(X, labels, penalty, steps, after_pass=None):
 def choose(train_set, validation_set, features, rows=4000):
     """Choose scale, shift and penalty by the loss on the validation images; the test images are not looked at."""
     results = {}
-    for scale, shift in itertools.product((0.3, 0.5, 0.7), (0.0, 0.3, 0.7)):
-        lift = Lift(features=features, scale=scale, shift=shift, angle=0.0 if shift == 0 else 5.0)
+    for scale, shift in itertools.product((0.3, 0.5, 0.7), (0.15, 0.3, 0.6)):
+        lift = Lift(features=features, scale=scale, shift=shift)
         X, labels = draw(*train_set, lift, rows, np.random.default_rng(3))
         X_validation = lift(validation_set[0])
         for penalty in (1e-4, 1e-3, 1e-2):
@@ -82,12 +80,12 @@ def choose(train_set, validation_set, features, rows=4000):
     return lift, penalty
 
 
-def numpy_pass(paths, W, B):
+def numpy_pass(paths, W, B, block_rows):
     """Do one pass as one would by hand: a NumPy loop over the same files, with all BLAS threads."""
     X, labels = (np.load(path, mmap_mode="r") for path in paths)
     dW, dB, loss = np.zeros_like(W), np.zeros_like(B), 0.0
-    for start in range(0, len(X), BLOCK_ROWS):
-        rows = slice(start, start + BLOCK_ROWS)
+    for start in range(0, len(X), block_rows):
+        rows = slice(start, start + block_rows)
         x, share = X[rows], len(X[rows]) / len(X)
         block_loss, dY = cross_entropy(x @ W + B, labels[rows])
         loss += float(block_loss) * share
@@ -121,7 +119,8 @@ def run(arguments, memory):
     rows = max(1, int(arguments.gb * 1e9) // (4 * lift.features))
     paths = write_batch(out, images, labels, lift, rows, show)
 
-    X, y = (fc.open_array(path, rows=BLOCK_ROWS) for path in paths)
+    X = fc.open_array(paths[0])
+    y = fc.open_array(paths[1], rows=X.chunksize[0])
     show(f"X: {X.shape[0]:,} x {X.shape[1]} float32, {X.nbytes / 1e9:.2f} GB in {X.numblocks[0]} blocks")
     passes = Passes(rows, row_bytes=4 * lift.features)
     layer = train(X, y, penalty, arguments.steps, after_pass=passes.done)
@@ -137,7 +136,7 @@ def run(arguments, memory):
         loss, dY = cross_entropy(layer(X), y)
         return fc.compute(loss, layer.backward(X, dY, needs=("dW", "dB")))
 
-    ours, by_hand = seconds_of(one_pass), seconds_of(lambda: numpy_pass(paths, layer.W, layer.B))
+    ours, by_hand = seconds_of(one_pass), seconds_of(lambda: numpy_pass(paths, layer.W, layer.B, X.chunksize[0]))
     peak = memory.peak  # before scikit-learn takes its own
     show(f"test accuracy: {accuracy(layer, X_test, test_labels):.1%} of {len(test_labels)} images never seen")
     show(f"scikit-learn LogisticRegression on the first {min(rows, 10_000):,} rows in memory: "
@@ -162,7 +161,9 @@ def main():
     parser.add_argument("--gb", type=float, default=2.0, help="size of the batch on disk, in 10^9 bytes (default 2)")
     parser.add_argument("--features", type=int, default=1024, help="random Fourier features (default 1024)")
     parser.add_argument("--steps", type=int, default=60, help="steps of L-BFGS at most (default 60)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "linear_probe_out", help="folder for results")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "linear_probe_out", help="folder for results"
+    )
     arguments = parser.parse_args()
     try:
         with Memory() as memory:
