@@ -61,7 +61,7 @@ def train(X, labels, penalty, steps, after_pass=None):
     return layer_of(found.x)
 
 
-def choose(train_set, validation_set, features, rows=4000):
+def choose(train_set, validation_set, features, rows=3000):
     """Choose scale, shift and penalty by the loss on the validation images; the test images are not looked at."""
     results = {}
     for scale, shift in itertools.product((0.3, 0.5, 0.7), (0.15, 0.3, 0.6)):
@@ -69,7 +69,7 @@ def choose(train_set, validation_set, features, rows=4000):
         X, labels = draw(*train_set, lift, rows, np.random.default_rng(3))
         X_validation = lift(validation_set[0])
         for penalty in (1e-4, 1e-3, 1e-2):
-            layer = train(X, labels, penalty, steps=60)
+            layer = train(X, labels, penalty, steps=40)
             results[lift, penalty] = float(cross_entropy(layer(X_validation), validation_set[1])[0])
             show(f"choosing: {len(results)} of 27 settings tried", passing=True)
     (lift, penalty), loss = min(results.items(), key=lambda item: item[1])

@@ -1,0 +1,67 @@
+"""The demo on a small batch, as a person runs it: to the end, twice, and stopped by Ctrl-C."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "linear_probe.py"
+
+
+def start(folder, *options):
+    command = [sys.executable, str(SCRIPT), "--out", str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_it_runs_to_the_end_and_the_second_run_reuses_the_batch(tmp_path):
+    for number in (1, 2):
+        run = start(tmp_path, "--gb", "0.1")
+        output, errors = run.communicate()
+        assert run.returncode == 0, errors
+        assert errors == ""
+        assert float(re.search(r"test accuracy: ([\d.]+)% of 360 images", output)[1]) >= 97
+        assert float(re.search(r"LogisticRegression .* in memory: ([\d.]+)%", output)[1]) >= 97
+        assert ("reusing" in output) == (number == 2)
+        for line in (r"peak anonymous memory: \d+ MB", r"a pass takes [\d.]+ s", "the same predictions", r"GB/s"):
+            assert re.search(line, output)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "X.npy", "batch.json", "labels.npy", "layer.npz", "linear_probe.png",
+    ]  # fmt: skip
+
+
+def wait_for(condition, run):
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child")
+def test_ctrl_c_while_the_batch_is_written_leaves_nothing(tmp_path):
+    run = start(tmp_path, "--gb", "2", "--features", "256")
+    batch = tmp_path / "X.npy"
+    wait_for(lambda: batch.exists() and batch.stat().st_size > 10**7, run)
+    run.send_signal(signal.SIGINT)
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, "")
+    assert output.endswith("stopped; a batch that was whole is kept and used again\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child")
+def test_ctrl_c_while_training_keeps_the_batch(tmp_path):
+    run = start(tmp_path, "--gb", "0.3", "--features", "256")
+    lines = []
+    while not (lines and lines[-1].startswith("pass ")):
+        lines.append(run.stdout.readline())
+        assert lines[-1], run.communicate()
+    run.send_signal(signal.SIGINT)
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, "")
+    assert output.endswith("stopped; a batch that was whole is kept and used again\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "batch.json", "labels.npy"]
