@@ -24,6 +24,7 @@ def assert_array(result: Any, expected: Any, *, like: Any, rtol: float, dtype: s
     assert tuple(result.shape) == expected.shape
     values = namespace.to_numpy(result)
     assert values.shape == expected.shape
+    assert values.dtype.name == (dtype or namespace.dtype_name(like.dtype)).replace("bfloat16", "float32")
     scale = np.max(np.abs(expected), initial=1.0)
     np.testing.assert_allclose(values, expected, rtol=rtol, atol=rtol * scale)
 

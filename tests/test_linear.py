@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from assertions import assert_array, nothing_computes
@@ -175,6 +177,19 @@ def test_results_are_no_views_of_the_inputs(backend, batch):
 @pytest.mark.only("numpy")
 def test_forward_is_c_ordered(backend, batch):
     assert fc.forward(batch["X"], batch["W"], batch["B"]).flags.c_contiguous
+
+
+@pytest.mark.only("numpy")
+def test_forward_holds_nothing_of_the_size_of_y_beside_it(backend):
+    X, W, B = np.ones((4096, 16)), np.ones((16, 128)), np.ones(128)
+    fc.forward(X, W, B)
+    tracemalloc.start()
+    try:
+        Y = fc.forward(X, W, B)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert Y.nbytes <= peak <= 1.1 * Y.nbytes
 
 
 def test_needs_and_acc_dtype_are_checked(backend, batch):
