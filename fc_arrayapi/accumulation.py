@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .contraction import contract
+from .lowering import contract
 from .namespace import Array, Namespace, dtype_name
 
 # A batch up to this long is one call of matmul: accurate enough on every library measured.

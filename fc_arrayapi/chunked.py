@@ -1,14 +1,13 @@
-"""The layer on chunked Dask arrays, block by block. The one file that knows Dask.
+"""Contractions of chunked Dask arrays, block by block. The one file that knows Dask.
 
-A function of in-memory arrays is mapped over the blocks of the batch; each block is checked
-again inside its task, which is where unknown chunk sizes are compared. Only ``blockwise`` and
-``reduction`` are used: both work with ``array.query-planning`` on and off, and building
-computes nothing.
+A function of in-memory arrays is mapped over the blocks. It checks each block again inside
+the task, which is where unknown chunk sizes are compared. Only ``blockwise`` and ``reduction``
+are used: both work with ``array.query-planning`` on and off, and building computes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,122 +15,123 @@ from . import namespace
 from .namespace import Array
 
 
-def map_batch(func: Callable[..., Array], X: Array, *whole: Array, features: int) -> Array:
-    """Apply ``func(block, *whole)`` to every batch block of X.
+def contract(
+    func: Callable[..., Array],
+    names: Sequence[str],
+    operands: Sequence[Array],
+    indices: Sequence[Sequence[str]],
+    output: Sequence[str],
+    *,
+    dtype: Any = None,
+) -> Array:
+    """Contract chunked arrays block by block with a function of in-memory arrays.
 
     Parameters
     ----------
     func : callable
-        Gives (n, features) for a block (n, C). Importable, so that a task can travel to
-        another process.
-    X : dask array, shape (..., C)
-        The batch.
-    *whole : dask or NumPy arrays
-        Arrays that every block needs in full.
-    features : int
-        The size of the result's last axis.
+        Contracts one block of each operand to a block of the output. Importable, so that a
+        task can travel to another process.
+    names : sequence of str
+        The operands' names, for errors.
+    operands : sequence of dask arrays
+        Those after the first take its chunks along the indices that they share.
+    indices : sequence of sequence of str
+        The index of each axis of each operand.
+    output : sequence of str
+        The index of each axis of the result.
+    dtype : dtype, optional
+        The dtype of the result, where `func` gives a wider one for sums.
 
     Returns
     -------
-    dask array, shape (..., features)
-        With the batch chunks of X.
+    dask array
+        Indices that the output has keep their chunks. The blocks of an index that it has not
+        are summed as a tree of pairs: one thread holds at most log2(blocks) + 2 terms.
+
+    Raises
+    ------
+    ValueError
+        If chunk sizes are unknown and the operands have different numbers of blocks.
     """
     import dask.array as da
 
-    X = _one_feature_block(X)
-    whole = tuple(_lift(array, X) for array in whole)
-    # The result's last axis takes the place of X's, which is one block too. No index of X is
-    # summed, so Dask hands over its plain blocks and concatenates nothing.
-    index = (*_batch_index(X), "features")
-    operands: list[Any] = [X, index]
-    for i, array in enumerate(whole):
-        operands += [array, tuple(f"whole{i}_{axis}" for axis in range(array.ndim))]
-    return da.blockwise(
-        _apply_to_block,
-        index,
-        *operands,
-        apply=func,
-        adjust_chunks={"features": features},
-        align_arrays=False,
-        meta=func(X._meta, *(array._meta for array in whole)),
-    )
-
-
-def sum_batch(func: Callable[..., Array], *arrays: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Sum ``func(*blocks)`` over the batch blocks of the arrays, as a tree of pairs.
-
-    Parameters
-    ----------
-    func : callable
-        Gives a term of shape `shape` for one block of each array. Importable, as in `map_batch`.
-    *arrays : dask arrays, shapes (..., C) and (..., S)
-        With the same leading axes.
-    shape : tuple of int
-        The shape of every term and of the sum.
-    dtype : dtype
-        The dtype of the sum; the terms may have a wider one.
-
-    Returns
-    -------
-    dask array, of `shape` and `dtype`, one block
-        While it is computed, one thread holds at most log2(blocks) + 2 terms.
-    """
-    import dask.array as da
-
-    arrays = align_batch(*arrays)
-    batch = _batch_index(arrays[0])
-    meta = func(*(array._meta for array in arrays))
+    operands, indices = _one_index_an_axis(operands, indices)
+    operands = align(names, operands, indices)
+    blocks = {
+        label: count
+        for array, index in zip(operands, indices, strict=True)
+        for label, count in zip(index, array.numblocks, strict=True)
+    }
+    # A summed index of one block is left to `func`, which gets that block in a list.
+    summed = tuple(label for label, count in blocks.items() if count > 1 and label not in output)
+    meta = func(*(array._meta for array in operands))
     xp = namespace.of(meta)
-    term = tuple(f"term{axis}" for axis in range(len(shape)))
-    operands: list[Any] = []
-    for i, array in enumerate(arrays):
-        operands += [array, (*batch, f"features{i}")]
+    dtype = meta.dtype if dtype is None else dtype
     terms = da.blockwise(
-        _term_of_block,
-        (*batch, *term),
-        *operands,
+        _contract_blocks,
+        (*output, *summed),
+        *(part for pair in zip(operands, indices, strict=True) for part in pair),
         apply=func,
-        new_axes=dict(zip(term, shape, strict=True)),
-        adjust_chunks=dict.fromkeys(batch, 1),
+        summed=len(summed),
+        dtype_of_block=None if summed else dtype,
+        adjust_chunks=dict.fromkeys(summed, 1),
         align_arrays=False,
-        meta=xp.zeros((0,) * (len(batch) + len(shape)), dtype=meta.dtype),
+        meta=xp.zeros((0,) * (len(output) + len(summed)), dtype=meta.dtype if summed else dtype),
     )
+    if not summed:
+        return terms
     return da.reduction(
         terms,
         chunk=_keep,
         combine=_add,
         aggregate=_add_and_finish,
-        axis=tuple(range(len(batch))),
+        axis=tuple(range(len(output), len(output) + len(summed))),
         keepdims=False,
         concatenate=False,
         split_every=2,
         dtype=dtype,
-        meta=xp.zeros((0,) * len(shape), dtype=dtype),
+        meta=xp.zeros((0,) * len(output), dtype=dtype),
     )
 
 
-def align_batch(*arrays: Array) -> tuple[Array, ...]:
-    """Give all arrays the batch chunks of the first one, and one block of features each.
+def align(names: Sequence[str], arrays: Sequence[Array], indices: Sequence[Sequence[str]]) -> tuple[Array, ...]:
+    """Give every array the chunks that the first one with an index has along that index.
 
     Raises
     ------
     ValueError
-        If chunk sizes are unknown and the arrays have different numbers of blocks.
+        If chunk sizes are unknown and the numbers of blocks differ.
     """
-    first = _one_feature_block(arrays[0])
-    aligned = [first]
-    for array in arrays[1:]:
-        array = _one_feature_block(array)
-        for axis, (mine, theirs) in enumerate(zip(first.chunks[:-1], array.chunks[:-1], strict=True)):
-            if sum(mine) == sum(theirs):  # never so where one of them is nan
-                array = array.rechunk({axis: mine})
-            elif len(mine) != len(theirs):
+    first: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    aligned = []
+    for name, array, index in zip(names, arrays, indices, strict=True):
+        for axis, (label, chunks) in enumerate(zip(index, array.chunks, strict=True)):
+            other, wanted = first.setdefault(label, (name, chunks))
+            if sum(wanted) == sum(chunks):  # never so where one of them is nan
+                array = array.rechunk({axis: wanted})
+            elif len(wanted) != len(chunks):
                 raise ValueError(
-                    f"axis n (batch, axis {axis}): X has {len(mine)} blocks, dY has {len(theirs)}, and their sizes "
-                    f"are not all known: call compute_chunk_sizes() on the array whose shape has nan"
+                    f"axis {label}: {other} has {len(wanted)} blocks, {name} has {len(chunks)}, and their sizes are "
+                    f"not all known: call compute_chunk_sizes() on the array whose shape has nan"
                 )
         aligned.append(array)
     return tuple(aligned)
+
+
+def one_block(array: Array, axis: int) -> Array:
+    """Return the array with one block along an axis."""
+    axis %= array.ndim
+    return array if array.numblocks[axis] == 1 else array.rechunk({axis: -1})
+
+
+def lift(array: Array, like: Array) -> Array:
+    """Return a Dask array of one block; a NumPy array gets a name made from its content."""
+    import dask.array as da
+
+    if namespace.is_chunked(namespace.of(array)):
+        return array if max(array.numblocks, default=1) == 1 else array.rechunk(-1)
+    # The library of the blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
+    return da.from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
 
 
 def from_source(source: Any, rows: int) -> Array:
@@ -177,37 +177,34 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
         return tuple(dask.compute(*arrays))
 
 
-def _batch_index(array: Array) -> tuple[str, ...]:
-    return tuple(f"batch{axis}" for axis in range(array.ndim - 1))
+def _one_index_an_axis(
+    arrays: Sequence[Array], indices: Sequence[Sequence[str]]
+) -> tuple[list[Array], list[tuple[str, ...]]]:
+    """Give the second axis of a diagonal an index of its own; both axes are one block then."""
+    single, unique = [], []
+    for position, (array, index) in enumerate(zip(arrays, indices, strict=True)):
+        own = list(index)
+        for axis, label in enumerate(index):
+            if index.count(label) > 1:
+                array = one_block(array, axis)
+                if axis != index.index(label):
+                    own[axis] = f"{label} of axis {axis} of operand {position}"
+        single.append(array)
+        unique.append(tuple(own))
+    return single, unique
 
 
-def _one_feature_block(array: Array) -> Array:
-    return array if array.numblocks[-1] == 1 else array.rechunk({array.ndim - 1: -1})
-
-
-def _lift(array: Array, like: Array) -> Array:
-    """Return a Dask array of one block; a NumPy array gets a name made from its content."""
-    import dask.array as da
-
-    if namespace.is_chunked(namespace.of(array)):
-        return array if max(array.numblocks) == 1 else array.rechunk(-1)
-    # The library of X's blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
-    return da.from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
-
-
-def _apply_to_block(block: Array, *whole: Any, apply: Callable[..., Array]) -> Array:
-    return apply(block, *map(_only, whole))
-
-
-def _term_of_block(*blocks: Any, apply: Callable[..., Array]) -> Array:
-    """Compute the term of one block, with an axis of size 1 in the place of each batch axis."""
-    arrays = [_only(block) for block in blocks]
-    term = apply(*arrays)
-    return namespace.of(term).reshape(term, (1,) * (arrays[0].ndim - 1) + term.shape)
+def _contract_blocks(*blocks: Any, apply: Callable[..., Array], summed: int, dtype_of_block: Any) -> Array:
+    """Contract one block of each operand, with an axis of size 1 for each index that is summed over blocks."""
+    term = apply(*map(_only, blocks))
+    xp = namespace.of(term)
+    if summed:
+        return xp.reshape(term, (*term.shape, *[1] * summed))
+    return term if term.dtype == dtype_of_block else xp.astype(term, dtype_of_block)
 
 
 def _only(block: Any) -> Array:
-    """Take the one block out of the nested lists in which Dask hands over a summed index."""
+    """Take the one block out of the nested lists in which Dask hands over an index that the output has not."""
     while isinstance(block, list):
         (block,) = block
     return block
@@ -218,7 +215,7 @@ def _keep(term: Array, axis: Any = None, keepdims: Any = None) -> Array:
 
 
 def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Array:
-    """Add terms that come in lists, nested once for each batch axis."""
+    """Add terms that come in lists, nested once for each summed index."""
     if not isinstance(terms, list):
         return terms
     total = _add(terms[0])
@@ -230,4 +227,4 @@ def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Array:
 def _add_and_finish(terms: Any, axis: tuple[int, ...], keepdims: Any = None, dtype: Any = None) -> Array:
     total = _add(terms)
     xp = namespace.of(total)
-    return xp.astype(xp.reshape(total, total.shape[len(axis) :]), dtype, copy=False)
+    return xp.astype(xp.reshape(total, total.shape[: -len(axis)]), dtype, copy=False)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from . import chunked, namespace, validation
 from .accumulation import accumulation_dtype, cast, sum_products, sum_rows
-from .contraction import contract
+from .lowering import contract
 from .namespace import Array, Namespace
 
 FORWARD = "nc,cs->ns"
@@ -96,7 +96,11 @@ def forward(X: Array, W: Array, B: Array | None = None, /) -> Array:
     """
     xp = validation.check_forward(X, W, B)
     if namespace.is_chunked(xp):
-        return chunked.map_batch(forward, X, W, *(() if B is None else (B,)), features=W.shape[1])
+        n = _batch_index(X)
+        operands, indices = [chunked.one_block(X, -1), chunked.lift(W, X)], [(*n, "c"), ("c", "s")]
+        if B is not None:
+            operands, indices = [*operands, chunked.lift(B, X)], [*indices, ("s",)]
+        return chunked.contract(forward, ("X", "W", "B")[: len(operands)], operands, indices, (*n, "s"))
     Y = contract(xp, FORWARD, _rows(xp, X), W)
     if B is not None:
         Y = _add_bias(Y, B)
@@ -249,7 +253,8 @@ def backward(
     wanted = validation.check_needs(needs)
     validation.check_acc_dtype(xp, acc_dtype)
     if namespace.is_chunked(xp):
-        X, dY = chunked.align_batch(X, dY)
+        n = _batch_index(X)
+        X, dY = chunked.align(("X", "dY"), (X, dY), [(*n, "c"), (*n, "s")])
     return Gradients(
         dX=_grad_input(xp, dY, W) if "dX" in wanted else None,
         dW=_grad_weight(xp, X, dY, acc_dtype) if "dW" in wanted else None,
@@ -262,7 +267,9 @@ def backward(
 
 def _grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
     if namespace.is_chunked(xp):
-        return chunked.map_batch(grad_input, dY, W, features=W.shape[0])
+        dY, n = chunked.one_block(dY, -1), _batch_index(dY)
+        operands = [dY, chunked.lift(W, dY)]
+        return chunked.contract(grad_input, ("dY", "W"), operands, [(*n, "s"), ("c", "s")], (*n, "c"))
     return _unrows(xp, contract(xp, GRAD_INPUT, _rows(xp, dY), W), dY)
 
 
@@ -271,7 +278,8 @@ def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
     acc_dtype = accumulation_dtype(xp, dtype, acc_dtype)
     if namespace.is_chunked(xp):
         term = partial(_weight_of_block, acc_dtype=acc_dtype)
-        return chunked.sum_batch(term, X, dY, shape=(X.shape[-1], dY.shape[-1]), dtype=dtype)
+        X, dY, n = chunked.one_block(X, -1), chunked.one_block(dY, -1), _batch_index(X)
+        return chunked.contract(term, ("X", "dY"), [X, dY], [(*n, "c"), (*n, "s")], ("c", "s"), dtype=dtype)
     return cast(xp, sum_products(xp, GRAD_WEIGHT, _rows(xp, X), _rows(xp, dY), acc_dtype), dtype)
 
 
@@ -279,7 +287,9 @@ def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
     dtype = xp.result_type(dY.dtype)
     acc_dtype = accumulation_dtype(xp, dtype, acc_dtype)
     if namespace.is_chunked(xp):
-        return chunked.sum_batch(partial(_bias_of_block, acc_dtype=acc_dtype), dY, shape=dY.shape[-1:], dtype=dtype)
+        term = partial(_bias_of_block, acc_dtype=acc_dtype)
+        dY = chunked.one_block(dY, -1)
+        return chunked.contract(term, ("dY",), [dY], [(*_batch_index(dY), "s")], ("s",), dtype=dtype)
     return cast(xp, sum_rows(xp, _rows(xp, dY), acc_dtype), dtype)
 
 
@@ -292,6 +302,11 @@ def _weight_of_block(X: Array, dY: Array, acc_dtype: Any) -> Array:
 def _bias_of_block(dY: Array, acc_dtype: Any) -> Array:
     """Return one block's part of dB, still in `acc_dtype`."""
     return sum_rows(namespace.of(dY), _rows(namespace.of(dY), dY), acc_dtype)
+
+
+def _batch_index(array: Array) -> tuple[str, ...]:
+    """Name the leading axes of a chunked array."""
+    return tuple(f"n{axis}" for axis in range(array.ndim - 1))
 
 
 def _rows(xp: Namespace, array: Array) -> Array:

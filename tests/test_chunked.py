@@ -137,7 +137,7 @@ def test_unknown_chunks_in_different_numbers_are_refused_at_once(backend):
     mask = X[:, 0] > 0
     x, dy = x[backend.asarray(mask, chunks=10)], dy[backend.asarray(mask, chunks=20)]
     message = (
-        "axis n (batch, axis 0): X has 10 blocks, dY has 5, and their sizes are not all known: "
+        "axis n0: X has 10 blocks, dY has 5, and their sizes are not all known: "
         "call compute_chunk_sizes() on the array whose shape has nan"
     )
     for call in (lambda: fc.grad_weight(x, dy), lambda: fc.backward(x, W, dy)):
@@ -229,7 +229,7 @@ def test_the_tree_holds_few_terms(backend, blocks):
 
     class CountTerms(Callback):
         def _posttask(self, key, result, graph, state, worker):
-            alive.append(sum(getattr(value, "shape", None) == (1, 6, 5) for value in state["cache"].values()))
+            alive.append(sum(getattr(value, "shape", None) == (6, 5, 1) for value in state["cache"].values()))
 
     x = backend.asarray(numbers(2 * blocks, 6), chunks=(2, 6))
     dy = backend.asarray(numbers(2 * blocks, 5), chunks=(2, 5))
