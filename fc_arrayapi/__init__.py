@@ -2,6 +2,7 @@
 
 from . import testing
 from .chunked import compute
+from .contraction import SubscriptsError, einsum, tensordot, transpose
 from .layer import FullyConnected
 from .linear import Gradients, backward, forward, grad_bias, grad_input, grad_weight
 from .storage import open_array
@@ -11,12 +12,16 @@ __version__ = "0.1.0"
 __all__ = [
     "FullyConnected",
     "Gradients",
+    "SubscriptsError",
     "backward",
     "compute",
+    "einsum",
     "forward",
     "grad_bias",
     "grad_input",
     "grad_weight",
     "open_array",
+    "tensordot",
     "testing",
+    "transpose",
 ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .lowering import contract
+from .lowering import contract, keep
 from .namespace import Array, Namespace, dtype_name
 
 # A batch up to this long is one call of matmul: accurate enough on every library measured.
@@ -28,12 +28,27 @@ LEAF_ROWS = 65536
 LEAST_LEAF_ROWS = 8192
 PARTIAL_ELEMENTS = 2**22
 
+_SUM_DTYPES: dict[Any, tuple[Any, Any]] = {}
 
-def accumulation_dtype(xp: Namespace, dtype: Any, acc_dtype: Any = None) -> Any:
-    """Return the dtype in which terms of `dtype` are summed: `acc_dtype`, or `dtype` and at least float32."""
-    if acc_dtype is not None:
-        return acc_dtype
-    return xp.float32 if dtype_name(dtype) in ("float16", "bfloat16") else dtype
+
+def sum_dtypes(xp: Namespace, dtypes: tuple[Any, ...], acc_dtype: Any = None) -> tuple[Any, Any]:
+    """Return the dtype of a sum over the batch, and the dtype in which its terms are added.
+
+    Parameters
+    ----------
+    xp : namespace
+        The namespace of the arrays.
+    dtypes : tuple of dtype
+        The dtypes of the arrays, which are promoted.
+    acc_dtype : dtype, optional
+        The second result, if given; otherwise it is the first one, and at least float32.
+    """
+    key = (xp, dtypes)
+    found = _SUM_DTYPES.get(key)
+    if found is None:
+        dtype = xp.result_type(*dtypes)
+        found = keep(_SUM_DTYPES, key, (dtype, xp.float32 if dtype_name(dtype) in ("float16", "bfloat16") else dtype))
+    return found if acc_dtype is None else (found[0], acc_dtype)
 
 
 def cast(xp: Namespace, array: Array, dtype: Any) -> Array:
@@ -70,6 +85,8 @@ def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
             rows = sums if whole == n else xp.concat([sums, rows[whole:, :]], axis=0)
         return xp.sum(rows, axis=0, dtype=acc_dtype)
 
+    if rows.shape[0] <= 2 * SUM_ROWS:
+        return xp.sum(rows, axis=0, dtype=acc_dtype)
     # A cast copies: then leaf by leaf, so that no copy of the whole batch is held.
     return _pairwise(leaf, (rows,), LEAF_ROWS if rows.dtype != acc_dtype else rows.shape[0])
 

@@ -67,29 +67,40 @@ def contract(
     meta = func(*(array._meta for array in operands))
     xp = namespace.of(meta)
     dtype = meta.dtype if dtype is None else dtype
+    index = (*output, *summed)
     terms = da.blockwise(
         _contract_blocks,
-        (*output, *summed),
+        index,
         *(part for pair in zip(operands, indices, strict=True) for part in pair),
         apply=func,
         summed=len(summed),
-        dtype_of_block=None if summed else dtype,
         adjust_chunks=dict.fromkeys(summed, 1),
         align_arrays=False,
-        meta=xp.zeros((0,) * (len(output) + len(summed)), dtype=meta.dtype if summed else dtype),
+        meta=xp.zeros((0,) * len(index), dtype=meta.dtype),
     )
-    if not summed:
+    # One index at a time: over several at once Dask's tree holds 2 to the power of their number.
+    for axis in range(len(output), len(index)):
+        terms = da.reduction(
+            terms,
+            chunk=_keep,
+            aggregate=_add,
+            axis=axis,
+            keepdims=True,
+            concatenate=False,
+            split_every=2,
+            dtype=meta.dtype,
+            meta=xp.zeros((0,) * len(index), dtype=meta.dtype),
+        )
+    if not summed and dtype == meta.dtype:
         return terms
-    return da.reduction(
+    return da.blockwise(
+        _finish,
+        tuple(output),
         terms,
-        chunk=_keep,
-        combine=_add,
-        aggregate=_add_and_finish,
-        axis=tuple(range(len(output), len(output) + len(summed))),
-        keepdims=False,
-        concatenate=False,
-        split_every=2,
-        dtype=dtype,
+        index,
+        kept=len(output),
+        dtype_of_sum=dtype,
+        align_arrays=False,
         meta=xp.zeros((0,) * len(output), dtype=dtype),
     )
 
@@ -180,27 +191,25 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
 def _one_index_an_axis(
     arrays: Sequence[Array], indices: Sequence[Sequence[str]]
 ) -> tuple[list[Array], list[tuple[str, ...]]]:
-    """Give the second axis of a diagonal an index of its own; both axes are one block then."""
+    """Give the second axis of a diagonal an index of its own; a diagonal lies in one block of every operand."""
+    doubled = {label for index in indices for label in index if index.count(label) > 1}
     single, unique = [], []
     for position, (array, index) in enumerate(zip(arrays, indices, strict=True)):
         own = list(index)
         for axis, label in enumerate(index):
-            if index.count(label) > 1:
+            if label in doubled:
                 array = one_block(array, axis)
-                if axis != index.index(label):
-                    own[axis] = f"{label} of axis {axis} of operand {position}"
+            if axis != index.index(label):
+                own[axis] = f"{label} of axis {axis} of operand {position}"
         single.append(array)
         unique.append(tuple(own))
     return single, unique
 
 
-def _contract_blocks(*blocks: Any, apply: Callable[..., Array], summed: int, dtype_of_block: Any) -> Array:
+def _contract_blocks(*blocks: Any, apply: Callable[..., Array], summed: int) -> Array:
     """Contract one block of each operand, with an axis of size 1 for each index that is summed over blocks."""
     term = apply(*map(_only, blocks))
-    xp = namespace.of(term)
-    if summed:
-        return xp.reshape(term, (*term.shape, *[1] * summed))
-    return term if term.dtype == dtype_of_block else xp.astype(term, dtype_of_block)
+    return namespace.of(term).reshape(term, (*term.shape, *[1] * summed)) if summed else term
 
 
 def _only(block: Any) -> Array:
@@ -215,7 +224,7 @@ def _keep(term: Array, axis: Any = None, keepdims: Any = None) -> Array:
 
 
 def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Array:
-    """Add terms that come in lists, nested once for each summed index."""
+    """Add terms that come in a list, nested once for each axis."""
     if not isinstance(terms, list):
         return terms
     total = _add(terms[0])
@@ -224,7 +233,8 @@ def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Array:
     return total
 
 
-def _add_and_finish(terms: Any, axis: tuple[int, ...], keepdims: Any = None, dtype: Any = None) -> Array:
-    total = _add(terms)
+def _finish(total: Any, kept: int, dtype_of_sum: Any) -> Array:
+    """Drop the axes of size 1 that were summed, and round to the dtype of the result."""
+    total = _only(total)
     xp = namespace.of(total)
-    return xp.astype(xp.reshape(total, total.shape[: -len(axis)]), dtype, copy=False)
+    return xp.astype(xp.reshape(total, total.shape[:kept]), dtype_of_sum, copy=False)

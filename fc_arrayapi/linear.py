@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import chunked, namespace, validation
-from .accumulation import accumulation_dtype, cast, sum_products, sum_rows
+from .accumulation import cast, sum_dtypes, sum_products, sum_rows
 from .lowering import contract
 from .namespace import Array, Namespace
 
@@ -274,8 +274,7 @@ def _grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
 
 
 def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
-    dtype = xp.result_type(X.dtype, dY.dtype)
-    acc_dtype = accumulation_dtype(xp, dtype, acc_dtype)
+    dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
     if namespace.is_chunked(xp):
         term = partial(_weight_of_block, acc_dtype=acc_dtype)
         X, dY, n = chunked.one_block(X, -1), chunked.one_block(dY, -1), _batch_index(X)
@@ -284,8 +283,7 @@ def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
 
 
 def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
-    dtype = xp.result_type(dY.dtype)
-    acc_dtype = accumulation_dtype(xp, dtype, acc_dtype)
+    dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
     if namespace.is_chunked(xp):
         term = partial(_bias_of_block, acc_dtype=acc_dtype)
         dY = chunked.one_block(dY, -1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from typing import Any
 
 from .namespace import Array, Namespace
 
@@ -19,6 +19,7 @@ from .namespace import Array, Namespace
 Step = Callable[..., Array]
 
 KEPT_EQUATIONS = 4096
+_STEPS: dict[str, Step] = {}
 
 
 def contract(xp: Namespace, equation: str, *operands: Array) -> Array:
@@ -47,15 +48,26 @@ def contract(xp: Namespace, equation: str, *operands: Array) -> Array:
     return lower(equation)(xp, *operands)
 
 
-@lru_cache(maxsize=KEPT_EQUATIONS)
 def lower(equation: str) -> Step:
     """Return the function that contracts by this equation."""
-    inputs, output = equation.split("->")
-    operands = inputs.split(",")
-    if len(operands) == 1:
-        return _one(operands[0], output)
-    left, right = operands
-    return _two(left, right, output)
+    step = _STEPS.get(equation)
+    if step is None:
+        inputs, output = equation.split("->")
+        left, comma, right = inputs.partition(",")
+        step = _two(left, right, output) if comma else _one(left, output)
+        keep(_STEPS, equation, step)
+    return step
+
+
+def keep(kept: dict[Any, Any], key: Any, value: Any) -> Any:
+    """Keep a value in a dictionary of bounded size, and return it.
+
+    A dictionary and not functools.lru_cache, which torch.compile traces anew and warns of.
+    """
+    if len(kept) >= KEPT_EQUATIONS:
+        kept.clear()
+    kept[key] = value
+    return value
 
 
 def _one(labels: str, output: str) -> Step:
@@ -97,10 +109,9 @@ def _two(left: str, right: str, output: str) -> Step:
         for own, other in ((left, right), (right, left))
     ]
     reductions = [
-        None if before == after else _one(before, after)
-        for before, after in zip((left, right), reduced, strict=True)
+        None if before == after else _one(before, after) for before, after in zip((left, right), reduced, strict=True)
     ]
-    product = _product(*reduced, output)
+    product = _product(reduced[0], reduced[1], output)
     if reductions == [None, None]:
         return product
 
@@ -195,7 +206,9 @@ class _MatrixProduct:
             def matrices(xp: Namespace, a: Array, b: Array) -> Array:
                 if swapped:
                     a, b = b, a
-                return xp.matmul(a.T if turn_left else a, b.T if turn_right else b)
+                a, b = a.T if turn_left else a, b.T if turn_right else b
+                # The operator skips array-api-compat's promotion, 6 us a call on torch.
+                return a @ b if a.dtype == b.dtype else xp.matmul(a, b)
 
             return matrices
 
@@ -236,5 +249,3 @@ class _MatrixProduct:
 def _turn(order: Sequence[int]) -> tuple[int, ...] | None:
     """Return the axes for ``permute_dims``, or None where they stay as they are."""
     return None if list(order) == list(range(len(order))) else tuple(order)
-
-

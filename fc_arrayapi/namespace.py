@@ -46,7 +46,7 @@ def of(array: Array, name: str = "array") -> Namespace:
             )
         if isinstance(array, np.matrix):
             raise TypeError(f"{name} is a numpy.matrix: pass numpy.asarray({name})")
-        if isinstance(array, (np.generic, int, float, complex)) or not array_api_compat.is_array_api_obj(array):
+        if not array_api_compat.is_array_api_obj(array):
             raise TypeError(
                 f"{name} is a {_qualified(kind)}, which is no array of a library of the array API standard: "
                 f"make one first, for example numpy.asarray({name})"
@@ -111,7 +111,10 @@ def devices_comparable(xp: Namespace) -> bool:
 
 def device(array: Array) -> Any:
     """Return the device of an array."""
-    return array_api_compat.device(array)
+    try:
+        return array.device
+    except AttributeError:  # Dask, and NumPy before 2.0
+        return array_api_compat.device(array)
 
 
 def wrapped(xp: Any) -> Namespace:

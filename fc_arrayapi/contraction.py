@@ -1,0 +1,317 @@
+"""einsum on the array API standard alone, and opt_einsum's backend functions.
+
+opt_einsum parses the subscripts and finds the path; every step of one or two operands is
+lowered to the standard's functions in lowering.py. An index has one size: an axis of size 1
+does not broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import opt_einsum
+
+from . import chunked, namespace
+from .lowering import Step, keep, lower
+from .namespace import Array, Namespace
+
+# Stands for a size that is not known, where a path is chosen.
+ASSUMED_SIZE = 1000
+
+
+class SubscriptsError(ValueError):
+    """The subscripts of an einsum are malformed, or do not fit the operands' ranks."""
+
+
+@dataclass(frozen=True)
+class _Equation:
+    """Subscripts with the ellipsis written out: one letter for each axis."""
+
+    inputs: tuple[str, ...]
+    output: str
+    # The letters that stand for axes of the ellipsis, which the caller has not named.
+    unnamed: str
+    # Axes that must have one size: (operand, axis, other operand, its axis).
+    equal: tuple[tuple[int, int, int, int], ...]
+    # For one operand or two, the whole contraction; for more, the path depends on the sizes.
+    step: Step | None
+
+
+_Path = tuple[tuple[tuple[int, ...], str], ...]
+
+_EQUATIONS: dict[Any, _Equation] = {}
+_PATHS: dict[Any, _Path] = {}
+
+
+def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None = None) -> Array:
+    """Contract arrays by Einstein's summation convention, with functions of the standard alone.
+
+    Parameters
+    ----------
+    subscripts : str
+        ``"nc,cs->ns"``; without ``->`` the output has, in alphabetical order, the indices that
+        occur once. An ellipsis stands for any number of axes, and is summed where the output
+        has none. opt_einsum's interleaved form ``einsum(X, [0, 1], W, [1, 2], [0, 2])`` works too.
+    *operands : array
+        Arrays of one library, of any numeric dtype. With a Dask array first, the others may
+        be NumPy arrays.
+    optimize : str, bool, path or optimizer
+        How opt_einsum orders the contractions of three operands and more.
+    out : None
+        opt_einsum passes it; arrays of the standard can't be written to.
+
+    Returns
+    -------
+    array
+        In the dtype to which the operands are promoted. It may be a view of an operand where
+        nothing is summed or multiplied. Lazy for Dask arrays.
+
+    Raises
+    ------
+    SubscriptsError
+        For malformed subscripts, and for subscripts that do not fit the operands.
+    ValueError
+        If an index has two sizes. The message names the index, the operands and both sizes.
+    TypeError
+        For operands of several libraries, or none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> X, U, V = np.ones((5, 4)), np.ones((4, 2)), np.ones((2, 3))
+    >>> fc.einsum("nc,cr,rs->ns", X, U, V).shape  # a weight of low rank
+    (5, 3)
+    >>> fc.einsum("...ii->...", np.ones((2, 3, 3)))  # traces
+    array([3., 3.])
+    """
+    if out is not None:
+        raise TypeError("out: arrays of the standard can't be written to; use the result that einsum returns")
+    if not isinstance(subscripts, str):
+        subscripts, operands = _from_interleaved((subscripts, *operands))
+    if not operands:
+        raise SubscriptsError(f"{_shown(subscripts)}: there are no operands")
+    xp = _common_namespace(operands)
+    shapes = [operand.shape for operand in operands]
+    key = (subscripts, *map(len, shapes))
+    equation = _EQUATIONS.get(key) or keep(_EQUATIONS, key, _parse(*key))
+    for operand, axis, other, other_axis in equation.equal:
+        if shapes[operand][axis] != shapes[other][other_axis]:
+            _check_sizes(subscripts, equation, shapes)
+            break
+    if namespace.is_chunked(xp):
+        return _einsum_chunked(subscripts, equation, operands, optimize)
+    if equation.step is not None:
+        return equation.step(xp, *operands)
+    remaining = list(operands)
+    for positions, step in _path(equation, shapes, optimize):
+        remaining.append(lower(step)(xp, *[remaining.pop(position) for position in positions]))
+    return remaining[0]
+
+
+def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
+    """Contract the last axes of one array with the first of another, or the axes named.
+
+    Parameters
+    ----------
+    a, b : array
+        Arrays of one library.
+    axes : int or pair of sequences of int
+        The number of axes, or the axes of `a` and those of `b`.
+
+    Returns
+    -------
+    array
+        The axes that are left of `a`, then those of `b`.
+
+    Raises
+    ------
+    ValueError
+        If two axes that meet have different sizes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tensordot(np.ones((2, 3, 4)), np.ones((4, 3, 5)), axes=((1, 2), (1, 0))).shape
+    (2, 5)
+    """
+    if isinstance(axes, int):
+        own, others = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
+    else:
+        own, others = (tuple(side) if isinstance(side, Sequence) else (side,) for side in axes)
+    return einsum(_tensordot_subscripts(a.ndim, b.ndim, own, others), a, b)
+
+
+def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
+    """Turn the axes of an array; by default to the reverse order.
+
+    Parameters
+    ----------
+    a : array
+        The array.
+    axes : sequence of int, optional
+        The axes of `a` in their new order.
+
+    Returns
+    -------
+    array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> transpose(np.ones((2, 3, 4)), (1, 2, 0)).shape
+    (3, 4, 2)
+    """
+    order = tuple(reversed(range(a.ndim))) if axes is None else tuple(axes)
+    letters = [opt_einsum.get_symbol(axis) for axis in range(a.ndim)]
+    return einsum(f"{''.join(letters)}->{''.join(letters[axis] for axis in order)}", a)
+
+
+def _tensordot_subscripts(ndim: int, other_ndim: int, own: tuple[int, ...], others: tuple[int, ...]) -> str:
+    letters = [opt_einsum.get_symbol(axis) for axis in range(ndim + other_ndim)]
+    left, right = letters[:ndim], letters[ndim:]
+    if len(own) != len(others):
+        raise ValueError(f"axes: {len(own)} axes of a meet {len(others)} of b: name as many of each")
+    for axis, other in zip(own, others, strict=True):
+        right[other] = left[axis]
+    kept = [letter for letter in (*left, *right) if (letter in left) != (letter in right)]
+    return f"{''.join(left)},{''.join(right)}->{''.join(kept)}"
+
+
+def _from_interleaved(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    try:
+        subscripts, operands = opt_einsum.parser.convert_interleaved_input(arguments)
+    except Exception as error:
+        raise SubscriptsError(
+            "einsum takes subscripts and arrays, or arrays and lists of indices in turn, "
+            f"einsum(X, [0, 1], W, [1, 2], [0, 2]): {error}"
+        ) from None
+    return subscripts, operands
+
+
+def _common_namespace(operands: Sequence[Array]) -> Namespace:
+    kind = type(operands[0])
+    if all(type(operand) is kind for operand in operands):
+        return namespace.of(operands[0], "operand 0")
+    names = [f"operand {position}" for position in range(len(operands))]
+    return namespace.common(names, operands, lifted=names[1:])
+
+
+def _parse(subscripts: str, *ranks: int) -> _Equation:
+    """Write the ellipsis out and check the subscripts against the ranks."""
+    for character in subscripts:
+        if not (character in ",.-> " or (character.isascii() and character.isalpha()) or ord(character) > 127):
+            raise SubscriptsError(f"{_shown(subscripts)}: {character!r} is no letter that can name an index")
+    try:
+        written, output, _ = opt_einsum.parser.parse_einsum_input((subscripts, *[(1,) * n for n in ranks]), shapes=True)
+    except Exception as error:
+        raise SubscriptsError(f"{_shown(subscripts)}: {error}") from None
+    inputs = tuple(written.split(","))
+    for position, (labels, rank) in enumerate(zip(inputs, ranks, strict=True)):
+        if len(labels) != rank:
+            raise SubscriptsError(
+                f"{_shown(subscripts)}: operand {position} has {rank} axes, its subscripts name {len(labels)}"
+            )
+    for character in output:
+        if not any(character in labels for labels in inputs):
+            raise SubscriptsError(f"{_shown(subscripts)}: the output has {character!r}, the operands have not")
+    first: dict[str, tuple[int, int]] = {}
+    equal = []
+    for operand, labels in enumerate(inputs):
+        for axis, label in enumerate(labels):
+            if label in first:
+                equal.append((*first[label], operand, axis))
+            first.setdefault(label, (operand, axis))
+    unnamed = "".join(label for label in first if label not in subscripts)
+    step = lower(f"{written}->{output}") if len(inputs) <= 2 else None
+    return _Equation(inputs, output, unnamed, tuple(equal), step)
+
+
+def _check_sizes(subscripts: str, equation: _Equation, shapes: Sequence[tuple[Any, ...]]) -> None:
+    """Raise if an index has two sizes; sizes that are not known pass."""
+    for operand, axis, other, other_axis in equation.equal:
+        size, other_size = shapes[operand][axis], shapes[other][other_axis]
+        if size == other_size or not (_known(size) and _known(other_size)):
+            continue
+        label = equation.inputs[operand][axis]
+        index = "an axis of the ellipsis" if label in equation.unnamed else f"index {label}"
+        hint = "; an axis of size 1 does not broadcast" if 1 in (size, other_size) else ""
+        raise ValueError(
+            f"{_shown(subscripts)}: {index}: operand {operand} has {size} (axis {axis}), "
+            f"operand {other} has {other_size} (axis {other_axis}){hint}"
+        )
+
+
+def _known(size: Any) -> bool:
+    return size is not None and size == size
+
+
+def _assumed(size: Any) -> int:
+    return int(size) if _known(size) else ASSUMED_SIZE
+
+
+def _path(equation: _Equation, shapes: Sequence[tuple[Any, ...]], optimize: Any) -> _Path:
+    """Return the steps: the positions of the operands to take out, and their equation; the result is appended."""
+    known = tuple(tuple(map(_assumed, shape)) for shape in shapes)
+    key = (equation, known, tuple(optimize) if isinstance(optimize, list) else optimize)
+    return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize))
+
+
+def _find_path(equation: _Equation, shapes: Sequence[tuple[int, ...]], optimize: Any) -> _Path:
+    subscripts = f"{','.join(equation.inputs)}->{equation.output}"
+    path, _ = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
+    remaining = list(equation.inputs)
+    steps = []
+    for group in path:
+        # A group of more than two is contracted two at a time, from the left.
+        positions = sorted(group)
+        while True:
+            taken = positions[:2]
+            terms = [remaining[position] for position in taken]
+            for position in reversed(taken):
+                remaining.pop(position)
+            needed = set(equation.output).union(*remaining)
+            result = "".join(label for label in dict.fromkeys("".join(terms)) if label in needed)
+            if not remaining:
+                result = equation.output
+            # Popped one after the other, so the second position has moved.
+            pops = tuple(position - index for index, position in enumerate(taken))
+            steps.append((pops, f"{','.join(terms)}->{result}"))
+            remaining.append(result)
+            if len(positions) <= 2:
+                break
+            positions = [position - 2 for position in positions[2:]] + [len(remaining) - 1]
+    return tuple(steps)
+
+
+def _einsum_chunked(subscripts: str, equation: _Equation, operands: Sequence[Array], optimize: Any) -> Array:
+    """Contract Dask arrays: every step block by block, by the plan that arrays in memory take."""
+    remaining = [chunked.lift(operand, operands[0]) if not _is_chunked(operand) else operand for operand in operands]
+    if equation.step is not None:
+        steps: _Path = (((0,) * len(operands), f"{','.join(equation.inputs)}->{equation.output}"),)
+    else:
+        steps = _path(equation, [operand.shape for operand in operands], optimize)
+    for positions, step in steps:
+        inputs, output = step.split("->")
+        terms = [remaining.pop(position) for position in positions]
+        names = [f"an operand of {step}" for _ in terms]
+        remaining.append(
+            chunked.contract(partial(_einsum_blocks, step), names, terms, [list(i) for i in inputs.split(",")], output)
+        )
+    return remaining[0]
+
+
+def _einsum_blocks(step: str, *blocks: Array) -> Array:
+    """Contract blocks, whose sizes may only be known now."""
+    return einsum(step, *blocks)
+
+
+def _is_chunked(operand: Array) -> bool:
+    return namespace.is_chunked(namespace.of(operand))
+
+
+def _shown(subscripts: str) -> str:
+    return f"einsum {subscripts!r}"
