@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .lowering import contract, keep
-from .namespace import Array, Namespace, dtype_name
+from .namespace import Array, Namespace, dtype_name, slices_copy, sums_pairwise
 
 # A batch up to this long is one call of matmul: accurate enough on every library measured.
 PLAIN_ROWS = 4096
@@ -25,6 +25,8 @@ SUM_ROWS = 64
 # elements (16 MiB in float32), but a leaf never has fewer than LEAST_LEAF_ROWS rows, so
 # that adding a large dW stays cheap beside the product.
 LEAF_ROWS = 65536
+# The same where slices copy, and a batch up to this long is one product there.
+COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
 PARTIAL_ELEMENTS = 2**22
 
@@ -43,7 +45,7 @@ def sum_dtypes(xp: Namespace, dtypes: tuple[Any, ...], acc_dtype: Any = None) ->
     acc_dtype : dtype, optional
         The second result, if given; otherwise it is the first one, and at least float32.
     """
-    key = (xp, dtypes)
+    key = (xp.__name__, dtypes)
     found = _SUM_DTYPES.get(key)
     if found is None:
         dtype = xp.result_type(*dtypes)
@@ -85,7 +87,7 @@ def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
             rows = sums if whole == n else xp.concat([sums, rows[whole:, :]], axis=0)
         return xp.sum(rows, axis=0, dtype=acc_dtype)
 
-    if rows.shape[0] <= 2 * SUM_ROWS:
+    if not _long(rows, 2 * SUM_ROWS) or sums_pairwise(xp):
         return xp.sum(rows, axis=0, dtype=acc_dtype)
     # A cast copies: then leaf by leaf, so that no copy of the whole batch is held.
     return _pairwise(leaf, (rows,), LEAF_ROWS if rows.dtype != acc_dtype else rows.shape[0])
@@ -108,14 +110,15 @@ def sum_products(xp: Namespace, equation: str, left: Array, right: Array, acc_dt
     -------
     array, shape (C, S), of `acc_dtype`
     """
-    if left.shape[0] <= PLAIN_ROWS:
+    copied = slices_copy(xp)
+    if not _long(left, COPIED_ROWS if copied else PLAIN_ROWS):
         return contract(xp, equation, cast(xp, left, acc_dtype), cast(xp, right, acc_dtype))
     c, s = left.shape[1], right.shape[1]
 
     def leaf(left: Array, right: Array) -> Array:
         left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
         n, runs = left.shape[0], left.shape[0] // run_rows
-        if runs < 2:
+        if runs < 2 or copied:
             return contract(xp, equation, left, right)
         whole = runs * run_rows
         products = xp.matmul(
@@ -126,9 +129,14 @@ def sum_products(xp: Namespace, equation: str, left: Array, right: Array, acc_dt
         return total if whole == n else total + contract(xp, equation, left[whole:, :], right[whole:, :])
 
     runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
-    leaf_rows = min(LEAF_ROWS, max(LEAST_LEAF_ROWS, runs_at_once * PRODUCT_ROWS))
+    leaf_rows = COPIED_ROWS if copied else min(LEAF_ROWS, max(LEAST_LEAF_ROWS, runs_at_once * PRODUCT_ROWS))
     run_rows = max(PRODUCT_ROWS, -(-leaf_rows // runs_at_once))
     return _pairwise(leaf, (left, right), leaf_rows)
+
+
+def _long(rows: Array, limit: int) -> bool:
+    """Say whether a batch is longer than `limit`; one whose length a tracer leaves open is not cut in runs."""
+    return isinstance(rows.shape[0], int) and rows.shape[0] > limit
 
 
 def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: int) -> Array:

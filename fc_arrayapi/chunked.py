@@ -7,7 +7,9 @@ are used: both work with ``array.query-planning`` on and off, and building compu
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -53,8 +55,7 @@ def contract(
     ValueError
         If chunk sizes are unknown and the operands have different numbers of blocks.
     """
-    import dask.array as da
-
+    da = _dask_array()
     operands, indices = _one_index_an_axis(operands, indices)
     operands = align(names, operands, indices)
     blocks = {
@@ -129,6 +130,11 @@ def align(names: Sequence[str], arrays: Sequence[Array], indices: Sequence[Seque
     return tuple(aligned)
 
 
+def has_unknown_blocks(*arrays: Array) -> bool:
+    """Say whether the size of any block is unknown."""
+    return any(size != size for array in arrays for chunks in array.chunks for size in chunks)
+
+
 def one_block(array: Array, axis: int) -> Array:
     """Return the array with one block along an axis."""
     axis %= array.ndim
@@ -137,19 +143,17 @@ def one_block(array: Array, axis: int) -> Array:
 
 def lift(array: Array, like: Array) -> Array:
     """Return a Dask array of one block; a NumPy array gets a name made from its content."""
-    import dask.array as da
-
     if namespace.is_chunked(namespace.of(array)):
+        if has_unknown_blocks(array):
+            raise ValueError("W or B has blocks of unknown size: call compute_chunk_sizes() on it first")
         return array if max(array.numblocks, default=1) == 1 else array.rechunk(-1)
     # The library of the blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
-    return da.from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
+    return _dask_array().from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
 
 
 def from_source(source: Any, rows: int) -> Array:
     """Make a Dask array of whatever has a shape, a dtype and slices, with `rows` rows in a block."""
-    import dask.array as da
-
-    return da.from_array(source, chunks=(rows, *source.shape[1:]))
+    return _dask_array().from_array(source, chunks=(rows, *source.shape[1:]))
 
 
 def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
@@ -180,12 +184,51 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     >>> float(loss), grads.dW.shape
     (36.0, (2, 3))
     """
+    _dask_array()
     import dask
     from dask.diagnostics import ProgressBar
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"), ProgressBar() if progress else nullcontext():
+    with _ONE_BLAS_THREAD, ProgressBar() if progress else nullcontext():
         return tuple(dask.compute(*arrays))
+
+
+class _OneBlasThread:
+    """Limit BLAS to one thread while any pass runs: the first to enter limits, the last to leave puts back.
+
+    Both are done by one thread of its own: in threadpoolctl 3.8 only the thread that set a
+    limit on OpenBLAS can lift it, and passes may end in another order than they began. A limit
+    that the caller holds stands.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        from threadpoolctl import threadpool_limits
+
+        with self.lock:
+            if self.inside == 0:
+                self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fc_arrayapi-blas")
+                self.limits = self.thread.submit(threadpool_limits, limits=1, user_api="blas").result()
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                self.thread.submit(self.limits.__exit__, None, None, None).result()
+                self.thread.shutdown()
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
+
+
+def _dask_array() -> Any:
+    try:
+        import dask.array
+    except ImportError:
+        raise ImportError("chunked arrays need Dask: pip install 'fc_arrayapi[dask]'") from None
+    return dask.array
 
 
 def _one_index_an_axis(

@@ -127,10 +127,7 @@ class FullyConnected:
             if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 0:
                 raise ValueError(f"{name} is {size!r}: the number of features is a whole number, 0 or more")
         space = namespace.wrapped(xp)
-        if dtype is None:
-            dtype = namespace.default_float_dtype(space)
-        elif isinstance(dtype, str):
-            dtype = namespace.dtype_of_name(space, dtype)
+        dtype = namespace.float_dtype(space, dtype)
         draws = _draw(initializer, np.random.default_rng(seed), C, S)
         W = namespace.from_numpy(draws, space, dtype=dtype, device=device)
         B = namespace.from_numpy(np.zeros(S), space, dtype=dtype, device=device) if bias else None

@@ -56,6 +56,18 @@ class Gradients(NamedTuple):
             dB=None if self.dB is None else self.dB + other.dB,
         )
 
+    def __radd__(self, other: object) -> Gradients:
+        """Let ``sum`` start from 0."""
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def __mul__(self, other: object) -> Gradients:
+        """Refuse what would repeat a tuple."""
+        raise TypeError("Gradients are not multiplied as a whole: scale the part, for example 0.1 * grads.dW")
+
+    def __rmul__(self, other: object) -> Gradients:
+        """Refuse what would repeat a tuple."""
+        return self * other
+
 
 def forward(X: Array, W: Array, B: Array | None = None, /) -> Array:
     """Return Y = XW + B, the einsum ``"nc,cs->ns"`` plus the bias.
@@ -103,7 +115,7 @@ def forward(X: Array, W: Array, B: Array | None = None, /) -> Array:
         return chunked.contract(forward, ("X", "W", "B")[: len(operands)], operands, indices, (*n, "s"))
     Y = contract(xp, FORWARD, _rows(xp, X), W)
     if B is not None:
-        Y = _add_bias(Y, B)
+        Y = _add_bias(xp, Y, B)
     return _unrows(xp, Y, X)
 
 
@@ -150,7 +162,7 @@ def grad_weight(X: Array, dY: Array, /, *, acc_dtype: Any = None) -> Array:
         The batch.
     dY : array, shape (..., S)
         The gradient of the loss with respect to Y.
-    acc_dtype : dtype, optional
+    acc_dtype : dtype or str, optional
         The dtype of the products and sums over the batch; by default that of the result,
         and at least float32. Long batches are summed pairwise in any case.
 
@@ -173,7 +185,7 @@ def grad_weight(X: Array, dY: Array, /, *, acc_dtype: Any = None) -> Array:
            [42.]])
     """
     xp = validation.check_grad_weight(X, dY)
-    validation.check_acc_dtype(xp, acc_dtype)
+    acc_dtype = None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
     return _grad_weight(xp, X, dY, acc_dtype)
 
 
@@ -184,7 +196,7 @@ def grad_bias(dY: Array, /, *, acc_dtype: Any = None) -> Array:
     ----------
     dY : array, shape (..., S)
         The gradient of the loss with respect to Y.
-    acc_dtype : dtype, optional
+    acc_dtype : dtype or str, optional
         As in `grad_weight`.
 
     Returns
@@ -205,7 +217,7 @@ def grad_bias(dY: Array, /, *, acc_dtype: Any = None) -> Array:
     array([4., 6.])
     """
     xp = validation.check_grad_bias(dY)
-    validation.check_acc_dtype(xp, acc_dtype)
+    acc_dtype = None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
     return _grad_bias(xp, dY, acc_dtype)
 
 
@@ -225,7 +237,7 @@ def backward(
     needs : iterable of {"dX", "dW", "dB"}
         The gradients to compute. The others are None and cost nothing: a linear probe
         asks for ``("dW", "dB")``.
-    acc_dtype : dtype, optional
+    acc_dtype : dtype or str, optional
         As in `grad_weight`.
 
     Returns
@@ -251,10 +263,14 @@ def backward(
     """
     xp = validation.check_backward(X, W, dY)
     wanted = validation.check_needs(needs)
-    validation.check_acc_dtype(xp, acc_dtype)
+    acc_dtype = None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
     if namespace.is_chunked(xp):
         n = _batch_index(X)
-        X, dY = chunked.align(("X", "dY"), (X, dY), [(*n, "c"), (*n, "s")])
+        indices = [(*n, "c"), (*n, "s")]
+        X, dY = chunked.align(("X", "dY"), (X, dY), indices)
+        if chunked.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
+            operands = [chunked.one_block(X, -1), chunked.one_block(dY, -1)]
+            dY = chunked.contract(_dY_of_block, ("X", "dY"), operands, indices, indices[1])
     return Gradients(
         dX=_grad_input(xp, dY, W) if "dX" in wanted else None,
         dW=_grad_weight(xp, X, dY, acc_dtype) if "dW" in wanted else None,
@@ -291,6 +307,12 @@ def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
     return cast(xp, sum_rows(xp, _rows(xp, dY), acc_dtype), dtype)
 
 
+def _dY_of_block(X: Array, dY: Array) -> Array:
+    """Return one block of dY once it is known to have the rows of X's block."""
+    validation.check_batch("backward", X, dY)
+    return dY
+
+
 def _weight_of_block(X: Array, dY: Array, acc_dtype: Any) -> Array:
     """Return one block's part of dW, still in `acc_dtype`; only here unknown block lengths can be compared."""
     xp = validation.check_grad_weight(X, dY)
@@ -299,7 +321,8 @@ def _weight_of_block(X: Array, dY: Array, acc_dtype: Any) -> Array:
 
 def _bias_of_block(dY: Array, acc_dtype: Any) -> Array:
     """Return one block's part of dB, still in `acc_dtype`."""
-    return sum_rows(namespace.of(dY), _rows(namespace.of(dY), dY), acc_dtype)
+    xp = validation.check_grad_bias(dY)
+    return sum_rows(xp, _rows(xp, dY), acc_dtype)
 
 
 def _batch_index(array: Array) -> tuple[str, ...]:
@@ -322,13 +345,13 @@ def _unrows(xp: Namespace, rows: Array, like: Array) -> Array:
     return rows if like.ndim == 2 else xp.reshape(rows, (*like.shape[:-1], rows.shape[-1]))
 
 
-def _add_bias(Y: Array, B: Array) -> Array:
+def _add_bias(xp: Namespace, Y: Array, B: Array) -> Array:
     """Add B to a fresh Y: in place where the library can, so that no second array of Y's size is held.
 
     Immutable arrays (JAX) are rebound by ``+=``. torch.func.vmap over B alone can't write a
     batch into an unbatched Y and says so before it writes: then out of place.
     """
-    if Y.dtype == B.dtype:
+    if Y.dtype == B.dtype or xp.result_type(Y.dtype, B.dtype) == Y.dtype:
         try:
             Y += B
         except RuntimeError:

@@ -207,8 +207,7 @@ class _MatrixProduct:
                 if swapped:
                     a, b = b, a
                 a, b = a.T if turn_left else a, b.T if turn_right else b
-                # The operator skips array-api-compat's promotion, 6 us a call on torch.
-                return a @ b if a.dtype == b.dtype else xp.matmul(a, b)
+                return _matmul(xp, a, b)
 
             return matrices
 
@@ -221,7 +220,7 @@ class _MatrixProduct:
                 b = xp.permute_dims(b, self.turn_right)
             a, a_free = self._merge(xp, a, self.rows, self.flip_left, left=True)
             b, b_free = self._merge(xp, b, self.columns, self.flip_right, left=False)
-            y = xp.matmul(a, b)
+            y = _matmul(xp, a, b)
             shape = (*a.shape[: self.batch], *a_free, *b_free)
             if y.ndim != len(shape) or self.rows > 1 or self.columns > 1:
                 y = xp.reshape(y, shape)
@@ -244,6 +243,14 @@ class _MatrixProduct:
         if flip:
             x = x.T if x.ndim == 2 else xp.matrix_transpose(x)
         return x, sizes
+
+
+def _matmul(xp: Namespace, a: Array, b: Array) -> Array:
+    """Multiply matrices of any two dtypes: torch does not promote float16 and bfloat16, and the operator skips 6 us."""
+    if a.dtype != b.dtype:
+        dtype = xp.result_type(a.dtype, b.dtype)
+        a, b = xp.astype(a, dtype, copy=False), xp.astype(b, dtype, copy=False)
+    return a @ b
 
 
 def _turn(order: Sequence[int]) -> tuple[int, ...] | None:

@@ -38,7 +38,8 @@ def of(array: Array, name: str = "array") -> Namespace:
     """
     kind = type(array)
     xp = _OF_TYPE.get(kind)
-    if xp is None:
+    if xp is None and isinstance(array, (np.ndarray, np.generic)):
+        # Not by array-api-compat, which takes NumPy arrays of dtype float0 for JAX arrays.
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(
                 f"{name} is a numpy.ma.MaskedArray, whose mask a matrix product ignores: "
@@ -46,9 +47,12 @@ def of(array: Array, name: str = "array") -> Namespace:
             )
         if isinstance(array, np.matrix):
             raise TypeError(f"{name} is a numpy.matrix: pass numpy.asarray({name})")
-        if not array_api_compat.is_array_api_obj(array):
+        xp = _OF_TYPE[kind] = array_api_compat.array_namespace(np.empty(0))
+    elif xp is None:
+        if isinstance(array, type) or not array_api_compat.is_array_api_obj(array):
+            what = f"the class {_qualified(array)}" if isinstance(array, type) else _article(_qualified(kind))
             raise TypeError(
-                f"{name} is a {_qualified(kind)}, which is no array of a library of the array API standard: "
+                f"{name} is {what}, which is no array of a library of the array API standard: "
                 f"make one first, for example numpy.asarray({name})"
             )
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)
@@ -109,6 +113,16 @@ def devices_comparable(xp: Namespace) -> bool:
     return library(xp) not in ("numpy", "dask.array", "jax.numpy")
 
 
+def sums_pairwise(xp: Namespace) -> bool:
+    """Say whether a library's own sum stays accurate along a long axis, as NumPy's along the first axis does not."""
+    return library(xp) in ("torch", "jax.numpy", "cupy")
+
+
+def slices_copy(xp: Namespace) -> bool:
+    """Say whether a slice is a copy, as of JAX's immutable arrays, so that cutting a batch in runs costs memory."""
+    return library(xp) == "jax.numpy"
+
+
 def device(array: Array) -> Any:
     """Return the device of an array."""
     try:
@@ -160,17 +174,33 @@ def from_numpy(array: np.ndarray[Any, Any], xp: Namespace, *, dtype: Any = None,
     return result
 
 
-def default_float_dtype(xp: Namespace) -> Any:
-    """Return the real floating dtype that a library makes by default: float64 in NumPy, float32 in torch and JAX."""
-    return xp.asarray(0.0).dtype
-
-
-def dtype_of_name(xp: Namespace, name: str) -> Any:
-    """Return a library's dtype by its name in the standard."""
+def is_real_floating(xp: Namespace, dtype: Any) -> bool:
+    """Say whether a dtype is real floating, of 16 bits or more: sums in the 8 bits of JAX's float8 mean nothing."""
     try:
-        return getattr(xp, name)
-    except AttributeError:
-        raise ValueError(f"dtype is {name!r}: {library(xp)} has no dtype of that name") from None
+        return bool(xp.isdtype(dtype, "real floating")) and not dtype_name(dtype).startswith(("float8", "float4"))
+    except (TypeError, ValueError, AttributeError):  # an object that is no dtype of this library
+        return False
+
+
+def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
+    """Return a library's real floating dtype, given that dtype, its name in the standard, or None for the default.
+
+    Raises
+    ------
+    TypeError
+        For anything else, and for a dtype that the library does not hold, as JAX float64
+        unless ``jax_enable_x64`` is set.
+    """
+    if dtype is None:
+        return xp.asarray(0.0).dtype  # float64 in NumPy, float32 in torch and JAX
+    wanted = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
+    if library(xp) in ("numpy", "dask.array") and isinstance(wanted, (type, np.dtype)):
+        wanted = np.result_type(wanted)  # float and big-endian dtypes too
+    if wanted is None or not is_real_floating(xp, wanted):
+        raise TypeError(f"{name} is {dtype!r}: give a real floating dtype of {library(xp)}, for example 'float32'")
+    if library(xp) == "jax.numpy" and wanted == xp.float64 and xp.asarray(0.0).dtype != xp.float64:
+        raise TypeError(f"{name} is float64, which JAX has switched off: set jax_enable_x64, or take float32")
+    return wanted
 
 
 def dtype_name(dtype: Any) -> str:

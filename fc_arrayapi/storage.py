@@ -61,8 +61,8 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
     if rows is None:
         row_bytes = source.dtype.itemsize * int(np.prod(source.shape[1:]))
         rows = max(1, BLOCK_BYTES // max(1, row_bytes))
-    elif rows < 1:
-        raise ValueError(f"rows is {rows}: a block has at least one row")
+    elif isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
+        raise ValueError(f"rows is {rows!r}: a block has a whole number of rows, at least one")
     return chunked.from_source(source, rows)
 
 
@@ -77,22 +77,23 @@ class _NpyFile:
         self.path = path.resolve()
         with open(path, "rb") as file:
             self.shape, _, self.dtype = _read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
-            status = os.fstat(file.fileno())
+            self._state = _state(os.fstat(file.fileno()))
         if not self.shape:
             raise ValueError(f"{path}: holds a single number, not an array of rows")
         self.ndim = len(self.shape)
-        self._token = (str(self.path), status.st_size, status.st_mtime_ns)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return self._token
+        return (str(self.path), *self._state)
 
     def __getitem__(self, index: Any) -> _NumPy:
+        if _state(os.stat(self.path)) != self._state:
+            raise ValueError(f"{self.path}: was changed since it was opened: open it again")
         return np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
 
 
 def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> None:
     """Write W and B to a ``.npz`` or ``.safetensors`` file, under a temporary name that is renamed when whole."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
         if namespace.dtype_name(array.dtype) not in WEIGHT_DTYPES:
@@ -101,14 +102,14 @@ def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> Non
                 f"convert it first, for example xp.astype({name}, xp.float32)"
             )
     write = _by_suffix(path, {".npz": _write_npz, ".safetensors": _write_safetensors})
-    host = {name: np.ascontiguousarray(namespace.to_numpy(array)) for name, array in arrays.items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".fc_arrayapi-", suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             write(file, host)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
@@ -118,7 +119,10 @@ def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> Non
 def load_weights(path: str | os.PathLike[str]) -> tuple[_NumPy, _NumPy | None]:
     """Read W and B from a file that `save_weights` wrote."""
     path = Path(path)
-    arrays = _by_suffix(path, {".npz": _read_npz, ".safetensors": _read_safetensors})(path)
+    read = _by_suffix(path, {".npz": _read_npz, ".safetensors": _read_safetensors})
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: is no file")
+    arrays = {name: _native(array) for name, array in read(path).items()}
     for name, array in arrays.items():
         if array.dtype.name not in WEIGHT_DTYPES:
             raise TypeError(f"{path}: {name} has dtype {array.dtype}; weights are {', '.join(WEIGHT_DTYPES)}")
@@ -148,6 +152,11 @@ def _read_npz(path: Path) -> dict[str, _NumPy]:
             members = archive.infolist()
             _check_keys(path, [member.filename.removesuffix(".npy") for member in members])
             for member in members:
+                if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+                    raise ValueError(
+                        f"{path}: {member.filename} is compressed or encrypted, so its size can't be checked before "
+                        f"memory is taken: write it with numpy.savez"
+                    )
                 with archive.open(member) as file:
                     _read_npy_header(file, f"{path}: {member.filename}", member.file_size)
                 with archive.open(member) as file:
@@ -167,6 +176,10 @@ def _read_safetensors(path: Path) -> dict[str, _NumPy]:
         with safetensors.safe_open(path, framework="numpy") as file:
             names = list(file.keys())
             _check_keys(path, names)
+            for name in names:
+                stored = file.get_slice(name).get_dtype()
+                if stored not in ("F16", "F32", "F64"):
+                    raise TypeError(f"{path}: {name} has dtype {stored}; weights are {', '.join(WEIGHT_DTYPES)}")
             return {name: file.get_tensor(name) for name in names}
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: is no whole .safetensors file ({error})") from None
@@ -190,12 +203,23 @@ def _read_npy_header(file: Any, where: str, size: int) -> tuple[tuple[int, ...],
         shape, fortran, dtype = read(file)
     except ValueError as error:
         raise ValueError(f"{where}: has no .npy header ({error})") from None
+    if any(size < 0 for size in shape):
+        raise ValueError(f"{where}: its header asks for the shape {shape}")
     if dtype.hasobject:
         raise ValueError(f"{where}: holds Python objects, which are never unpickled here")
     expected = file.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
     if size < expected:
         raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: the file was cut short")
     return shape, fortran, dtype
+
+
+def _native(array: _NumPy) -> _NumPy:
+    """Return the array contiguous and in this machine's byte order, which every library takes."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+
+
+def _state(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def _umask() -> int:

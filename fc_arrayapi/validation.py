@@ -52,7 +52,7 @@ def check_grad_weight(X: Array, dY: Array) -> Namespace:
     where = "grad_weight nc,ns->cs"
     _check_batched(where, "X", X, "(..., C)")
     _check_batched(where, "dY", dY, "(..., S)")
-    _check_batch(where, X, dY)
+    check_batch(where, X, dY)
     return xp
 
 
@@ -65,7 +65,7 @@ def check_grad_bias(dY: Array) -> Namespace:
 
 def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     """Check the arguments of ``backward`` and return their namespace."""
-    xp = check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W", "B"))
+    xp = check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
     x, w, dy = X.shape, W.shape, dY.shape
     if len(w) == 2 and x[-1:] == w[:1] and dy[-1:] == w[1:] and x[:-1] == dy[:-1]:
         return xp
@@ -75,7 +75,7 @@ def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     _check_batched(where, "dY", dY, "(..., S), that of Y")
     _check_features(where, "c (input features)", "X", X, W, axis=0)
     _check_features(where, "s (output features)", "dY", dY, W, axis=1)
-    _check_batch(where, X, dY)
+    check_batch(where, X, dY)
     return xp
 
 
@@ -90,22 +90,13 @@ def check_parameters(W: Array, B: Array | None) -> None:
 
 def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
     """Return `needs` as a tuple after checking every name in it."""
-    if isinstance(needs, str):
-        raise TypeError(f"needs is the string {needs!r}: write a tuple, needs=({needs!r},)")
+    if isinstance(needs, str) or not isinstance(needs, Iterable):
+        raise TypeError(f"needs is {needs!r}: write a tuple of names, for example needs=('dW', 'dB')")
     wanted = tuple(needs)
     for name in wanted:
         if name not in GRADIENT_NAMES:
             raise ValueError(f"needs has {name!r}: the gradients are {', '.join(map(repr, GRADIENT_NAMES))}")
     return wanted
-
-
-def check_acc_dtype(xp: Namespace, acc_dtype: Any) -> None:
-    """Check that sums can be taken in `acc_dtype`."""
-    if acc_dtype is not None and not _is_real_floating(xp, acc_dtype):
-        raise TypeError(
-            f"acc_dtype is {acc_dtype!r}: sums are taken in a real floating dtype of {namespace.library(xp)}, "
-            f"for example {namespace.library(xp)}.float32"
-        )
 
 
 def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:
@@ -126,7 +117,7 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
     if known is None:
         xp = namespace.common(names, arrays, lifted)
         for name, array in zip(names, arrays, strict=True):
-            if not _is_real_floating(xp, array.dtype):
+            if not namespace.is_real_floating(xp, array.dtype):
                 raise TypeError(
                     f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
                     f"dtypes: convert it first, for example xp.astype({name}, xp.float32)"
@@ -150,6 +141,7 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
             raise ValueError(f"{name} is None in one of the two: ask backward for the same needs both times")
         if mine is None:
             continue
+        namespace.common((name, f"the other {name}"), (mine, theirs))
         if name == "dX" and len(mine.shape) < 2:
             raise ValueError(f"dX has shape {_shape(mine)}, no batch axis to join along: give X one, (1, C)")
         skip = 1 if name == "dX" else 0
@@ -205,7 +197,8 @@ def _check_features(where: str, label: str, name: str, array: Array, W: Array, a
     raise ValueError(f"{where}: axis {label}: {name} has {size}, W has {expected}{hint}")
 
 
-def _check_batch(where: str, X: Array, dY: Array) -> None:
+def check_batch(where: str, X: Array, dY: Array) -> None:
+    """Check that X and dY have the same leading axes."""
     x, dy = X.shape[:-1], dY.shape[:-1]
     if len(x) != len(dy):
         raise ValueError(
@@ -218,13 +211,6 @@ def _check_batch(where: str, X: Array, dY: Array) -> None:
                 f"{where}: axis n (batch, axis {axis}): X has {n}, dY has {m}; "
                 f"dY must have the shape of Y, {_shape_text((*x, 'S'))}"
             )
-
-
-def _is_real_floating(xp: Namespace, dtype: Any) -> bool:
-    try:
-        return bool(xp.isdtype(dtype, "real floating"))
-    except (TypeError, ValueError, AttributeError):  # an object that is no dtype of this library
-        return False
 
 
 def _unknown(size: Any) -> bool:

@@ -181,7 +181,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Any:
-    """One row of the table, set up; Dask refuses to compute anything until the test asks for it."""
+    """One row of the table, set up."""
     row: Backend = request.param
     with row.strictness():
         yield row

@@ -65,6 +65,8 @@ def test_torch_func(backend, arrays):
     by_bias = func.vmap(fc.forward, in_dims=(None, None, 0))(X, W, biases)
     assert by_bias.shape == (5, 7, 3)
     assert_array(by_bias[2], namespace.to_numpy(fc.forward(X, W, biases[2])), like=X, rtol=1e-12)
+    rows = func.vmap(lambda x, dy: fc.einsum("c,cs,s->s", x, W, dy))(X, dY)
+    assert_array(rows.sum(dim=0), namespace.to_numpy(fc.einsum("nc,cs,ns->s", X, W, dY)), like=X, rtol=1e-12)
     per_sample = func.vmap(lambda x, dy: fc.grad_weight(x, dy))(X, dY)
     assert_array(per_sample.sum(dim=0), namespace.to_numpy(fc.grad_weight(X, dY)), like=X, rtol=1e-12)
 
@@ -103,6 +105,51 @@ def test_jax_jit_vmap_and_check_grads(backend, arrays):
     assert by_bias.shape == (5, 7, 3)
     check_grads(fc.forward, (X, W, B), order=2)
     check_grads(lambda *arguments: tuple(fc.backward(*arguments)), (X, W, dY), order=1)
+
+
+@jax_only
+def test_jax_exports_with_an_open_batch(backend):
+    import jax
+    from jax import export
+
+    xp = backend.xp
+    (n,) = export.symbolic_shape("n")
+    shapes = [jax.ShapeDtypeStruct(shape, xp.float32) for shape in ((n, 4), (4, 3), (n, 3))]
+    exported = export.export(jax.jit(lambda X, W, dY: tuple(fc.backward(X, W, dY))))(*shapes)
+    X, W, dY = (xp.ones(shape, xp.float32) for shape in ((5000, 4), (4, 3), (5000, 3)))
+    for ours, theirs in zip(exported.call(X, W, dY), fc.backward(X, W, dY), strict=True):
+        assert_array(ours, namespace.to_numpy(theirs), like=X, rtol=1e-5)
+
+
+@torch_only
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`-wrapped function")
+@pytest.mark.parametrize("arrays", [(7, 4)], indirect=True, ids=str)
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_torch_compile(backend, arrays, dynamic):
+    import torch
+
+    X, W, B, dY = arrays
+    for function, arguments in (
+        (fc.forward, (X, W, B)),
+        (lambda *a: tuple(fc.backward(*a)), (X, W, dY)),
+        (lambda X, W: fc.einsum("nc,cs,ns->s", X, W, dY), (X, W)),
+    ):
+        expected = function(*arguments)  # the plan is made now, so that nothing of it is traced
+        torch.compiler.reset()
+        result = torch.compile(function, backend="eager", fullgraph=True, dynamic=dynamic)(*arguments)
+        torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+
+
+@jax_only
+@pytest.mark.parametrize("arrays", [(7, 4)], indirect=True, ids=str)
+def test_einsum_under_jax_transformations(backend, arrays):
+    import jax
+
+    X, W, _, dY = arrays
+    expected = namespace.to_numpy(fc.einsum("nc,cs,ns->s", X, W, dY))
+    assert_array(jax.jit(lambda *a: fc.einsum("nc,cs,ns->s", *a))(X, W, dY), expected, like=X, rtol=1e-12)
+    by_row = jax.vmap(lambda x, dy: fc.einsum("c,cs,s->s", x, W, dy))(X, dY)
+    assert_array(by_row.sum(axis=0), expected, like=X, rtol=1e-12)
 
 
 @jax_only

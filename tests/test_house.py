@@ -89,6 +89,13 @@ def test_importing_the_package_imports_no_optional_library():
     assert run.stdout.strip() == "[]"
 
 
+def test_a_missing_dask_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask", None)
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    with pytest.raises(ImportError, match=r"^chunked arrays need Dask: pip install 'fc_arrayapi\[dask\]'$"):
+        fc.compute(1.0)
+
+
 def test_public_names_are_there_and_documented():
     for name in fc.__all__:
         assert getattr(fc, name).__doc__

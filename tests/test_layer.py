@@ -91,8 +91,18 @@ def test_init_refuses_what_it_does_not_know():
     for size in (-1, 2.0, True, None):
         with pytest.raises(ValueError, match=rf"^C is {size}: the number of features is a whole number, 0 or more$"):
             fc.FullyConnected.init(size, 2)
-    with pytest.raises(ValueError, match=r"^dtype is 'float31': numpy has no dtype of that name$"):
-        fc.FullyConnected.init(2, 2, dtype="float31")
+    for dtype in ("float31", "int64", "pi", np.int8, 5):
+        with pytest.raises(
+            TypeError, match=r"^dtype is .*: give a real floating dtype of numpy, for example 'float32'$"
+        ):
+            fc.FullyConnected.init(2, 2, dtype=dtype)
+
+
+@pytest.mark.only("numpy")
+def test_init_takes_every_way_to_name_a_numpy_dtype(backend):
+    for dtype in ("float32", np.float32, np.dtype("float32"), np.dtype(">f4")):
+        assert fc.FullyConnected.init(2, 2, dtype=dtype).W.dtype == np.dtype("float32")
+    assert fc.FullyConnected.init(2, 2, dtype=float).W.dtype == np.float64
 
 
 def test_repr_tells_shapes_dtype_library_and_device(backend, layer):

@@ -96,6 +96,8 @@ def test_gradients_of_micro_batches_add_up(backend, batch):
     joined = first + second + third
     for part, reference in zip(joined, whole, strict=True):
         assert_array(part, namespace.to_numpy(reference), like=like, rtol=1e-12)
+    for part, reference in zip(sum([first, second, third]), joined, strict=True):
+        assert_array(part, namespace.to_numpy(reference), like=like, rtol=0)
     only = fc.Gradients(None, whole.dW, None) + fc.Gradients(None, whole.dW, None)
     assert only.dX is None
     assert only.dB is None
@@ -116,6 +118,12 @@ def test_gradients_that_do_not_belong_together_are_not_added(backend, batch):
         sample + sample
     with pytest.raises(TypeError):
         whole + tuple(whole)
+    for multiply in (lambda: whole * 2, lambda: 2 * whole):
+        with pytest.raises(TypeError, match=r"^Gradients are not multiplied as a whole: scale the part, "):
+            multiply()
+    if backend.module != "numpy":
+        with pytest.raises(TypeError, match=r"^dX is .* array, the other dX is a numpy array: all arrays must come "):
+            whole + fc.backward(batch["X"], batch["W"], batch["dY"])
 
 
 def test_mixed_float_dtypes_are_promoted(backend, batch):
@@ -128,6 +136,24 @@ def test_mixed_float_dtypes_are_promoted(backend, batch):
     assert namespace.dtype_name(fc.grad_input(dY, W).dtype) == "float64"
     assert namespace.dtype_name(fc.grad_weight(X, backend.asarray(batch["dY"])).dtype) == "float64"
     assert namespace.dtype_name(fc.grad_weight(X, dY).dtype) == "float32"
+
+
+@pytest.mark.needs("float16")
+@pytest.mark.parametrize("narrow", ["X", "W", "dY"])
+def test_mixed_half_precision_is_promoted(backend, batch, narrow):
+    arrays = {
+        name: backend.asarray(np.round(batch[name], 1).astype("float16" if name == narrow else "float32"))
+        for name in ("X", "W", "dY")
+    }
+    X, W, dY = arrays.values()
+    expected = fc.testing.reference_backward(*(namespace.to_numpy(array).astype("float64") for array in (X, W, dY)))
+    if narrow != "dY":
+        reference = fc.testing.reference_forward(X, W)
+        assert_array(fc.forward(X, W), reference, like=X, rtol=1e-3, dtype="float32")
+    for part, reference, name in zip(fc.backward(X, W, dY), expected, ("dX", "dW", "dB"), strict=True):
+        alone = name == "dB" or (name == "dX" and narrow == "X") or (name == "dW" and narrow == "W")
+        dtype = namespace.dtype_name(dY.dtype) if alone else "float32"
+        assert_array(part, reference, like=X, rtol=1e-3, dtype=dtype)
 
 
 def layouts(array):
@@ -196,12 +222,17 @@ def test_needs_and_acc_dtype_are_checked(backend, batch):
     X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
     with pytest.raises(ValueError, match=r"^needs has 'dw': the gradients are 'dX', 'dW', 'dB'$"):
         fc.backward(X, W, dY, needs=("dw",))
-    with pytest.raises(TypeError, match=r"^needs is the string 'dW': write a tuple, needs=\('dW',\)$"):
-        fc.backward(X, W, dY, needs="dW")
+    for needs in ("dW", None, 5):
+        message = rf"^needs is {needs!r}: write a tuple of names, for example needs=\('dW', 'dB'\)$"
+        with pytest.raises(TypeError, match=message):
+            fc.backward(X, W, dY, needs=needs)
     for call in (
         lambda dtype: fc.backward(X, W, dY, acc_dtype=dtype),
         lambda dtype: fc.grad_weight(X, dY, acc_dtype=dtype),
         lambda dtype: fc.grad_bias(dY, acc_dtype=dtype),
     ):
-        with pytest.raises(TypeError, match=r"^acc_dtype is .*int32.*: sums are taken in a real floating dtype of "):
+        with pytest.raises(TypeError, match=r"^acc_dtype is .*int32.*: give a real floating dtype of "):
             call(backend.dtype("int32"))
+        with pytest.raises(TypeError, match=r"^acc_dtype is 'float33': give a real floating dtype of "):
+            call("float33")
+        call("float32")

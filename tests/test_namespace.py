@@ -46,6 +46,8 @@ def test_a_dtype_that_jax_has_switched_off_is_refused(backend):
 NO_ARRAYS = {
     "list": ([[1.0]], "a list"),
     "float": (1.0, "a float"),
+    "int": (1, "an int"),
+    "class": (np.ndarray, "the class numpy.ndarray"),
     "None": (None, "a NoneType"),
     "str": ("X", "a str"),
 }
@@ -60,6 +62,32 @@ def test_what_is_no_array_is_named(case):
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         fc.forward(value, np.ones((1, 1)))
+
+
+@pytest.mark.only("jax.numpy")
+def test_a_float0_array_leaves_numpy_as_it_was(backend):
+    import jax
+
+    with pytest.raises(TypeError):
+        fc.grad_bias(np.zeros((3, 2), dtype=jax.dtypes.float0))
+    assert type(fc.forward(np.ones((3, 2)), np.ones((2, 2)))) is np.ndarray
+
+
+@pytest.mark.only("jax.numpy")
+def test_float8_is_refused(backend):
+    xp = backend.xp
+    with pytest.raises(TypeError, match=r"^grad_bias: dY has dtype float8_e5m2; the layer takes real floating dtypes"):
+        fc.grad_bias(xp.ones((3, 2), xp.float8_e5m2))
+
+
+@pytest.mark.only("jax.numpy")
+def test_float64_that_is_switched_off_is_no_acc_dtype(backend):
+    import jax
+
+    with jax.enable_x64(False):
+        ones = backend.xp.ones((3, 2))
+        with pytest.raises(TypeError, match=r"^acc_dtype is float64, which JAX has switched off: set jax_enable_x64"):
+            fc.grad_bias(ones, acc_dtype="float64")
 
 
 def test_numpy_subclasses_that_a_product_would_misread_are_refused():
@@ -114,7 +142,7 @@ def test_only_weights_may_be_numpy_beside_a_dask_batch(backend, batch):
         (
             lambda: fc.backward(X, batch["W"], batch["dY"]),
             "X is a dask.array array, W is a numpy array, dY is a numpy array: all arrays must come from one library; "
-            "with a Dask X only W and B may be NumPy: pass dask.array.asarray(dY)",
+            "with a Dask X only W may be NumPy: pass dask.array.asarray(dY)",
         ),
         (
             lambda: fc.forward(batch["X"], W),

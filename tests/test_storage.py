@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fc_arrayapi as fc
-from fc_arrayapi import storage
+from fc_arrayapi import namespace, storage
 
 W, B = np.arange(6.0).reshape(2, 3), np.arange(3.0)
 
@@ -59,6 +59,69 @@ def test_a_header_that_asks_for_more_than_there_is_is_refused_before_memory_is_t
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)})
     with pytest.raises(ValueError, match=r"W.npy: has 128 bytes, its header asks for 8000000000000000128: "):
         fc.FullyConnected.load(path)
+
+
+def npz_with(path, header=None, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        if header is None:
+            with archive.open("W.npy", "w") as member:
+                np.lib.format.write_array(member, W)
+        else:
+            with archive.open("W.npy", "w") as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(bytes(80))
+    return path
+
+
+def test_what_save_never_writes_is_refused(tmp_path):
+    bomb = tmp_path / "bomb.npz"
+    np.savez_compressed(bomb, W=np.zeros((1000, 1000)))
+    with pytest.raises(ValueError, match=r"bomb.npz: W.npy is compressed or encrypted, so its size can't be checked "):
+        fc.FullyConnected.load(bomb)
+    for shape in ((-2, -3), (-1, 3)):
+        path = npz_with(tmp_path / "x.npz", {"descr": "<f8", "fortran_order": False, "shape": shape})
+        with pytest.raises(ValueError, match=r"W.npy: its header asks for the shape \(-"):
+            fc.FullyConnected.load(path)
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("folder.npz", "folder.safetensors"):
+        with pytest.raises(ValueError, match=rf"{name}: is no file$"):
+            fc.FullyConnected.load(tmp_path / name)
+
+
+@pytest.mark.only("torch")
+def test_safetensors_of_other_dtypes_are_refused(backend, tmp_path):
+    from safetensors.torch import save_file
+
+    for dtype in ("bfloat16", "float8_e4m3fn", "int32"):
+        path = tmp_path / "layer.safetensors"
+        save_file({"W": backend.xp.ones((2, 2)).to(backend.dtype(dtype))}, path)
+        with pytest.raises(TypeError, match=r"W has dtype \w+; weights are float16, float32, float64$"):
+            fc.FullyConnected.load(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_saving_over_a_file_keeps_its_permissions_and_links(tmp_path, suffix):
+    target, link = tmp_path / f"target{suffix}", tmp_path / f"link{suffix}"
+    target.touch(mode=0o600)
+    link.symlink_to(target)
+    fc.FullyConnected(W).save(link)
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    np.testing.assert_array_equal(fc.FullyConnected.load(target).W, W)
+    long = tmp_path / f"{'n' * (255 - len(suffix))}{suffix}"
+    fc.FullyConnected(W).save(long)
+    assert long.exists()
+
+
+def test_big_endian_weights_go_to_every_library(backend, tmp_path):
+    if backend.chunked:
+        return
+    fc.FullyConnected(W.astype(">f4")).save(tmp_path / "layer.npz")
+    np.savez(tmp_path / "other.npz", W=W.astype(">f4"))
+    for name in ("layer.npz", "other.npz"):
+        loaded = fc.FullyConnected.load(tmp_path / name, xp=backend.xp)
+        np.testing.assert_array_equal(namespace.to_numpy(loaded.W), W.astype("float32"))
 
 
 def test_other_endings_and_dtypes_are_refused(tmp_path):
@@ -160,6 +223,16 @@ def test_the_name_changes_with_the_file_and_not_with_the_call(backend, tmp_path)
 
 
 @pytest.mark.only("dask.array")
+def test_a_file_that_is_changed_after_it_was_opened_is_refused(backend, tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.ones((10, 4)))
+    X = fc.open_array(path, rows=3)
+    np.save(path, np.ones((6, 4)))
+    with pytest.raises(ValueError, match=r"x.npy: was changed since it was opened: open it again$"):
+        X.compute()
+
+
+@pytest.mark.only("dask.array")
 def test_open_array_refuses_what_it_can_not_read(backend, tmp_path):
     with pytest.raises(FileNotFoundError):
         fc.open_array(tmp_path / "missing.npy")
@@ -167,8 +240,11 @@ def test_open_array_refuses_what_it_can_not_read(backend, tmp_path):
         fc.open_array(tmp_path / "x.csv")
     path = tmp_path / "x.npy"
     np.save(path, W)
-    with pytest.raises(ValueError, match=r"^rows is 0: a block has at least one row$"):
+    with pytest.raises(ValueError, match=r"^rows is 0: a block has a whole number of rows, at least one$"):
         fc.open_array(path, rows=0)
+    for rows in (-1, 2.5, "3", [3], True):
+        with pytest.raises(ValueError, match=r"^rows is .*: a block has a whole number of rows, at least one$"):
+            fc.open_array(path, rows=rows)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"x.npy: has 175 bytes, its header asks for 176: the file was cut short$"):
         fc.open_array(path)

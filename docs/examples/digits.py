@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,12 +72,20 @@ def draw(images, labels, lift, rows, rng):
     return lift(lift.augment(images[which], rng)), labels[which]
 
 
+def _whole(receipt: Path, made_of: dict, X_path: Path) -> bool:
+    """Say whether an earlier run wrote this very batch, all of it."""
+    try:
+        return json.loads(receipt.read_text()) == made_of and X_path.stat().st_size >= made_of["bytes"]
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def write_batch(folder: Path, images, labels, lift: Lift, rows: int, show) -> tuple[Path, Path]:
     """Write X.npy and labels.npy block by block, or find them there from an earlier run."""
     paths = folder / "X.npy", folder / "labels.npy"
     receipt = folder / "batch.json"  # written last: without it the files are not whole
-    made_of = {"rows": rows, **asdict(lift)}
-    if receipt.exists() and json.loads(receipt.read_text()) == made_of and all(path.exists() for path in paths):
+    made_of = {"rows": rows, **asdict(lift), "images": zlib.crc32(images.tobytes()), "bytes": rows * 4 * lift.features}
+    if _whole(receipt, made_of, paths[0]):
         show(f"batch: reusing {paths[0]}")
         return paths
     receipt.unlink(missing_ok=True)
@@ -97,7 +106,9 @@ def write_batch(folder: Path, images, labels, lift: Lift, rows: int, show) -> tu
         for path in paths:
             path.unlink(missing_ok=True)
         raise
-    receipt.write_text(json.dumps(made_of))
+    unnamed = receipt.with_suffix(".part")
+    unnamed.write_text(json.dumps(made_of))
+    unnamed.replace(receipt)
     seconds = time.perf_counter() - started
     show(f"batch: {os.path.getsize(paths[0]) / 1e9:.2f} GB written to {paths[0]} in {seconds:.0f} s")
     return paths
