@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .lowering import contract, keep
-from .namespace import Array, Namespace, dtype_name, slices_copy, sums_pairwise
+from .namespace import Array, Namespace, dtype_name, library, slices_copy, sums_pairwise
 
 # A batch up to this long is one call of matmul: accurate enough on every library measured.
 PLAIN_ROWS = 4096
@@ -45,7 +45,7 @@ def sum_dtypes(xp: Namespace, dtypes: tuple[Any, ...], acc_dtype: Any = None) ->
     acc_dtype : dtype, optional
         The second result, if given; otherwise it is the first one, and at least float32.
     """
-    key = (xp.__name__, dtypes)
+    key = (library(xp), dtypes)
     found = _SUM_DTYPES.get(key)
     if found is None:
         dtype = xp.result_type(*dtypes)
