@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
 
@@ -204,6 +203,8 @@ class _OneBlasThread:
         self.lock, self.inside = threading.Lock(), 0
 
     def __enter__(self) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         from threadpoolctl import threadpool_limits
 
         with self.lock:

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 
 from . import chunked, namespace, validation
 from .accumulation import cast, sum_dtypes, sum_products, sum_rows
-from .lowering import contract
+from .lowering import lower
 from .namespace import Array, Namespace
 
 FORWARD = "nc,cs->ns"
 GRAD_WEIGHT = "nc,ns->cs"
 GRAD_INPUT = "ns,cs->nc"
+
+_forward, _grad_input_of_rows = lower(FORWARD), lower(GRAD_INPUT)
 
 
 class Gradients(NamedTuple):
@@ -113,10 +115,10 @@ def forward(X: Array, W: Array, B: Array | None = None, /) -> Array:
         if B is not None:
             operands, indices = [*operands, chunked.lift(B, X)], [*indices, ("s",)]
         return chunked.contract(forward, ("X", "W", "B")[: len(operands)], operands, indices, (*n, "s"))
-    Y = contract(xp, FORWARD, _rows(xp, X), W)
+    Y = _forward(xp, X if X.ndim == 2 else _rows(xp, X), W)
     if B is not None:
         Y = _add_bias(xp, Y, B)
-    return _unrows(xp, Y, X)
+    return Y if X.ndim == 2 else _unrows(xp, Y, X)
 
 
 def grad_input(dY: Array, W: Array, /) -> Array:
@@ -286,7 +288,7 @@ def _grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
         dY, n = chunked.one_block(dY, -1), _batch_index(dY)
         operands = [dY, chunked.lift(W, dY)]
         return chunked.contract(grad_input, ("dY", "W"), operands, [(*n, "s"), ("c", "s")], (*n, "c"))
-    return _unrows(xp, contract(xp, GRAD_INPUT, _rows(xp, dY), W), dY)
+    return _unrows(xp, _grad_input_of_rows(xp, _rows(xp, dY), W), dY)
 
 
 def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:

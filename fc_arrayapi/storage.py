@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,6 +91,8 @@ class _NpyFile:
 
 def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> None:
     """Write W and B to a ``.npz`` or ``.safetensors`` file, under a temporary name that is renamed when whole."""
+    import tempfile  # here and not above: with zipfile it is a tenth of the package's import time
+
     path = Path(os.path.realpath(path))  # a link stays one
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
@@ -146,6 +146,8 @@ def _write_npz(file: BinaryIO, arrays: dict[str, _NumPy]) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, _NumPy]:
+    import zipfile
+
     arrays = {}
     try:
         with zipfile.ZipFile(path) as archive:
