@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -91,8 +92,6 @@ class _NpyFile:
 
 def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> None:
     """Write W and B to a ``.npz`` or ``.safetensors`` file, under a temporary name that is renamed when whole."""
-    import tempfile  # here and not above: with zipfile it is a tenth of the package's import time
-
     path = Path(os.path.realpath(path))  # a link stays one
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
@@ -103,16 +102,19 @@ def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> Non
             )
     write = _by_suffix(path, {".npz": _write_npz, ".safetensors": _write_safetensors})
     host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".fc_arrayapi-", suffix=".part")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+    temporary = path.with_name(f".fc_arrayapi-{secrets.token_hex(8)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file, host)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        if path.exists():
+            os.chmod(temporary, path.stat().st_mode & 0o777)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -146,7 +148,7 @@ def _write_npz(file: BinaryIO, arrays: dict[str, _NumPy]) -> None:
 
 
 def _read_npz(path: Path) -> dict[str, _NumPy]:
-    import zipfile
+    import zipfile  # here and not above: it is a tenth of the package's import time
 
     arrays = {}
     try:
@@ -222,9 +224,3 @@ def _native(array: _NumPy) -> _NumPy:
 
 def _state(status: os.stat_result) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -109,6 +109,8 @@ def test_saving_over_a_file_keeps_its_permissions_and_links(tmp_path, suffix):
     assert link.is_symlink()
     assert target.stat().st_mode & 0o777 == 0o600
     np.testing.assert_array_equal(fc.FullyConnected.load(target).W, W)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere$"):
+        fc.FullyConnected(W).save(tmp_path / "nowhere" / f"layer{suffix}")
     long = tmp_path / f"{'n' * (255 - len(suffix))}{suffix}"
     fc.FullyConnected(W).save(long)
     assert long.exists()
