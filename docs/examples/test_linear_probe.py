@@ -14,7 +14,9 @@ SCRIPT = Path(__file__).parent / "linear_probe.py"
 
 def start(folder, *options):
     command = [sys.executable, str(SCRIPT), "--out", str(folder), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores Ctrl-C and its children inherit that: undone for the child.
+    listen = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
 
 
 def test_it_runs_to_the_end_and_the_second_run_reuses_the_batch(tmp_path):
