@@ -66,8 +66,8 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
     Returns
     -------
     array
-        In the dtype to which the operands are promoted. It may be a view of an operand where
-        nothing is summed or multiplied. Lazy for Dask arrays.
+        In the dtype to which the operands are promoted. It may be an operand itself, or a view
+        of it, where nothing is summed or multiplied. Lazy for Dask arrays.
 
     Raises
     ------
@@ -102,6 +102,11 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
         if shapes[operand][axis] != shapes[other][other_axis]:
             _check_sizes(subscripts, equation, shapes)
             break
+    dtype = operands[0].dtype
+    if any(operand.dtype != dtype for operand in operands):
+        # Before any step, so that no operand is summed in a narrower dtype than the result's.
+        dtype = xp.result_type(*[operand.dtype for operand in operands])
+        operands = tuple(_cast(operand, dtype) for operand in operands)
     if namespace.is_chunked(xp):
         return _einsum_chunked(subscripts, equation, operands, optimize)
     if equation.step is not None:
@@ -130,7 +135,7 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     Raises
     ------
     ValueError
-        If two axes that meet have different sizes.
+        If two axes that meet have different sizes, or an axis is out of range or named twice.
 
     Examples
     --------
@@ -138,10 +143,14 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     >>> tensordot(np.ones((2, 3, 4)), np.ones((4, 3, 5)), axes=((1, 2), (1, 0))).shape
     (2, 5)
     """
+    namespace.of(a, "a"), namespace.of(b, "b")
     if isinstance(axes, int):
+        if not 0 <= axes <= min(a.ndim, b.ndim):
+            raise ValueError(f"axes is {axes}: a has {a.ndim} axes and b has {b.ndim}")
         own, others = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
     else:
         own, others = (tuple(side) if isinstance(side, Sequence) else (side,) for side in axes)
+        own, others = _checked_axes("a", own, a.ndim), _checked_axes("b", others, b.ndim)
     return einsum(_tensordot_subscripts(a.ndim, b.ndim, own, others), a, b)
 
 
@@ -165,9 +174,23 @@ def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
     >>> transpose(np.ones((2, 3, 4)), (1, 2, 0)).shape
     (3, 4, 2)
     """
-    order = tuple(reversed(range(a.ndim))) if axes is None else tuple(axes)
+    namespace.of(a, "a")
+    order = tuple(reversed(range(a.ndim))) if axes is None else _checked_axes("a", tuple(axes), a.ndim)
+    if len(order) != a.ndim:
+        raise ValueError(f"axes: {len(order)} are named, a has {a.ndim}")
     letters = [opt_einsum.get_symbol(axis) for axis in range(a.ndim)]
     return einsum(f"{''.join(letters)}->{''.join(letters[axis] for axis in order)}", a)
+
+
+def _checked_axes(name: str, axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    """Return axes counted from the front, after checking that each is there and named once."""
+    for axis in axes:
+        if not -ndim <= axis < ndim:
+            raise ValueError(f"axes: {name} has {ndim} axes, and no axis {axis}")
+    counted = tuple(axis % ndim for axis in axes)
+    if len(set(counted)) != len(counted):
+        raise ValueError(f"axes: an axis of {name} is named twice in {axes}")
+    return counted
 
 
 def _tensordot_subscripts(ndim: int, other_ndim: int, own: tuple[int, ...], others: tuple[int, ...]) -> str:
@@ -249,13 +272,12 @@ def _known(size: Any) -> bool:
     return size is not None and size == size
 
 
-def _assumed(size: Any) -> int:
-    return int(size) if _known(size) else ASSUMED_SIZE
-
-
 def _path(equation: _Equation, shapes: Sequence[tuple[Any, ...]], optimize: Any) -> _Path:
     """Return the steps: the positions of the operands to take out, and their equation; the result is appended."""
-    known = tuple(tuple(map(_assumed, shape)) for shape in shapes)
+    sizes: dict[str, int] = {}
+    for labels, shape in zip(equation.inputs, shapes, strict=True):
+        sizes.update((label, int(size)) for label, size in zip(labels, shape, strict=True) if _known(size))
+    known = tuple(tuple(sizes.get(label, ASSUMED_SIZE) for label in labels) for labels in equation.inputs)
     key = (equation, known, tuple(optimize) if isinstance(optimize, list) else optimize)
     return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize))
 
@@ -297,7 +319,7 @@ def _einsum_chunked(subscripts: str, equation: _Equation, operands: Sequence[Arr
     for positions, step in steps:
         inputs, output = step.split("->")
         terms = [remaining.pop(position) for position in positions]
-        names = [f"an operand of {step}" for _ in terms]
+        names = [f"operand {position} of {step}" for position in range(len(terms))]
         remaining.append(
             chunked.contract(partial(_einsum_blocks, step), names, terms, [list(i) for i in inputs.split(",")], output)
         )
@@ -307,6 +329,10 @@ def _einsum_chunked(subscripts: str, equation: _Equation, operands: Sequence[Arr
 def _einsum_blocks(step: str, *blocks: Array) -> Array:
     """Contract blocks, whose sizes may only be known now."""
     return einsum(step, *blocks)
+
+
+def _cast(operand: Array, dtype: Any) -> Array:
+    return operand if operand.dtype == dtype else namespace.of(operand).astype(operand, dtype, copy=False)
 
 
 def _is_chunked(operand: Array) -> bool:

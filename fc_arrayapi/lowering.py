@@ -87,7 +87,8 @@ def _one(labels: str, output: str) -> Step:
         for order, count in diagonals:
             x = _diagonal(xp, x, order, count)
         if summed:
-            x = xp.sum(x, axis=summed, dtype=x.dtype)
+            # Its own dtype, but in this machine's byte order, which NumPy asks for.
+            x = xp.sum(x, axis=summed, dtype=xp.result_type(x.dtype))
         return x if turn is None else xp.permute_dims(x, turn)
 
     return step

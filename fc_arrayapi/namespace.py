@@ -193,7 +193,7 @@ def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
     """
     if dtype is None:
         return xp.asarray(0.0).dtype  # float64 in NumPy, float32 in torch and JAX
-    wanted = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
+    wanted = getattr(np if is_chunked(xp) else xp, dtype, None) if isinstance(dtype, str) else dtype
     if library(xp) in ("numpy", "dask.array") and isinstance(wanted, (type, np.dtype)):
         wanted = np.result_type(wanted)  # float and big-endian dtypes too
     if wanted is None or not is_real_floating(xp, wanted):

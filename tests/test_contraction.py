@@ -106,6 +106,15 @@ def test_every_numeric_dtype(backend, rng, equation, dtype):
     assert_array(fc.einsum(equation, *operands), expected, like=operands[0], rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
+def test_mixed_dtypes_are_promoted_before_anything_is_summed(backend):
+    small = backend.asarray(np.full((3,), 100, "int8"))
+    one, half = backend.asarray(np.ones(1, "int64")), backend.asarray(np.full((1,), 0.5, "float32"))
+    assert_array(fc.einsum("i,j->", small, one), 300, like=one, rtol=0)
+    assert_array(fc.einsum("i,k,j->", small, small, one), 90000, like=one, rtol=0)
+    wide = backend.asarray(np.full((2,), 0.25, "float64"))
+    assert_array(fc.einsum("i,j->j", half, wide), [0.125, 0.125], like=wide, rtol=0)
+
+
 def test_interleaved_operands(backend, rng):
     X, W, V = rng.normal(size=(5, 4)), rng.normal(size=(4, 3)), rng.normal(size=(3, 2))
     x, w, v = (backend.asarray(a) for a in (X, W, V))
@@ -124,6 +133,34 @@ def test_tensordot_and_transpose(backend, rng, axes):
     assert_array(fc.tensordot(own, other, axes=axes), np.tensordot(a, b, axes=axes), like=own, rtol=1e-12)
     assert_array(fc.transpose(own, (2, 0, 1)), a.transpose(2, 0, 1), like=own, rtol=0)
     assert_array(fc.transpose(own), a.T, like=own, rtol=0)
+
+
+def test_axes_of_tensordot_and_transpose_are_checked(backend):
+    a, v = backend.asarray(np.ones((2, 2))), backend.asarray(np.ones(2))
+    for call, message in (
+        (lambda: fc.tensordot(a, a, ((0, 0), (0, 1))), "axes: an axis of a is named twice in (0, 0)"),
+        (lambda: fc.tensordot(a, a, ((0, 1), (0, -2))), "axes: an axis of b is named twice in (0, -2)"),
+        (lambda: fc.tensordot(a, a, ((5,), (0,))), "axes: a has 2 axes, and no axis 5"),
+        (lambda: fc.tensordot(a, a, ((0, 1), (0,))), "axes: 2 axes of a meet 1 of b: name as many of each"),
+        (lambda: fc.tensordot(v, a, 2), "axes is 2: a has 1 axes and b has 2"),
+        (lambda: fc.tensordot(a, a, -1), "axes is -1: a has 2 axes and b has 2"),
+        (lambda: fc.transpose(a, (0,)), "axes: 1 are named, a has 2"),
+        (lambda: fc.transpose(a, (0, 0)), "axes: an axis of a is named twice in (0, 0)"),
+        (lambda: fc.transpose(a, (0, 2)), "axes: a has 2 axes, and no axis 2"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call()
+    with pytest.raises(TypeError, match=r"^a is a list, which is no array "):
+        fc.tensordot([1.0], a, 1)
+
+
+@pytest.mark.only("numpy", "dask.array")
+def test_big_endian_operands(backend):
+    big = backend.asarray(np.arange(8.0).reshape(4, 2).astype(">f4"))
+    for equation in ("ij->j", "ij,ij->", "ij->ji", "ij,ik->jk"):
+        hosts = [np.arange(8.0, dtype="float32").reshape(4, 2)] * (1 + equation.count(","))
+        result = namespace.to_numpy(fc.einsum(equation, *[big] * len(hosts)))
+        np.testing.assert_array_equal(result, np.einsum(equation, *hosts))
 
 
 SIZES = [
@@ -252,6 +289,9 @@ def test_unknown_batch_lengths(backend, rng):
         gram = fc.einsum("nc,nd->cd", x, x)
     np.testing.assert_allclose(Y.compute(), X[keep] @ U @ V, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(gram.compute(), X[keep].T @ X[keep], rtol=1e-12, atol=1e-12)
+    wide = backend.asarray(X, chunks=(10, 2))[backend.asarray(np.ones(50, bool), chunks=10)]
+    three = fc.einsum("nc,nd,ne->cde", wide, backend.asarray(X, chunks=(10, 4)), wide)
+    np.testing.assert_allclose(three.compute(), np.einsum("nc,nd,ne->cde", X, X, X), rtol=1e-12, atol=1e-12)
     other = keep.copy()
     other[np.flatnonzero(keep)[0]] = False
     y = backend.asarray(X, chunks=(10, 2))[backend.asarray(other, chunks=10)]
