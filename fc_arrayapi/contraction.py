@@ -75,6 +75,7 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
         For malformed subscripts, and for subscripts that do not fit the operands.
     ValueError
         If an index has two sizes. The message names the index, the operands and both sizes.
+        Also for a path that does not end with one operand.
     TypeError
         For operands of several libraries, or none.
 
@@ -289,7 +290,9 @@ def _find_path(equation: _Equation, shapes: Sequence[tuple[int, ...]], optimize:
     steps = []
     for group in path:
         # A group of more than two is contracted two at a time, from the left.
-        positions = sorted(group)
+        if not all(-len(remaining) <= position < len(remaining) for position in group):
+            raise ValueError(f"optimize: the step {tuple(group)} of the path names more than {len(remaining)} operands")
+        positions = sorted({position % len(remaining) for position in group})
         while True:
             taken = positions[:2]
             terms = [remaining[position] for position in taken]
@@ -306,6 +309,8 @@ def _find_path(equation: _Equation, shapes: Sequence[tuple[int, ...]], optimize:
             if len(positions) <= 2:
                 break
             positions = [position - 2 for position in positions[2:]] + [len(remaining) - 1]
+    if len(remaining) != 1:
+        raise ValueError(f"optimize: the path {list(path)} leaves {len(remaining)} operands: it must end with one")
     return tuple(steps)
 
 

@@ -64,6 +64,17 @@ def test_opt_einsum_with_this_backend(backend, rng, equation):
         np.testing.assert_allclose(result, opt_einsum.contract(equation, *hosts), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.only("numpy")
+def test_a_path_of_the_caller(backend, rng):
+    a, b, c = (rng.normal(size=(3, 3)) for _ in range(3))
+    for path in ([(0, 1), (0, 1)], [(1, 2), (0, 1)], [(0, 2), (0, 1)], [(-1, -2), (0, 1)], [(0, 1, 2)]):
+        result = fc.einsum("ij,jk,kl->il", a, b, c, optimize=path)
+        np.testing.assert_allclose(result, a @ b @ c, rtol=1e-12, atol=1e-12)
+    for path in ([], [(0, 1)], [(0, 0), (0, 1)], [(0, 5), (0, 1)]):
+        with pytest.raises((ValueError, IndexError)):
+            fc.einsum("ij,jk,kl->il", a, b, c, optimize=path)
+
+
 @st.composite
 def random_contractions(draw):
     """Draw an equation of one to four operands of rank 0 to 5, and sizes of 0 to 4."""
