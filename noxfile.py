@@ -26,8 +26,8 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install(".", *[d for group in groups for d in nox.project.dependency_groups(PYPROJECT, group)])
 
 
-def run_tests(session: nox.Session, backend: str, *args: str) -> None:
-    session.run("pytest", *(args or session.posargs), env={"FC_ARRAYAPI_BACKEND": backend})
+def run_tests(session: nox.Session, backend: str) -> None:
+    session.run("pytest", *session.posargs, env={"FC_ARRAYAPI_BACKEND": backend})
 
 
 @nox.session

@@ -75,6 +75,7 @@ class Backend:
 
 NO_AUTOGRAD = "has no automatic differentiation"
 NO_BFLOAT16 = "has no bfloat16"
+NOT_IN_STRICT = {"autograd": NO_AUTOGRAD, "bfloat16": NO_BFLOAT16, "float16": "the standard has no float16"}
 
 BACKENDS = {
     backend.name: backend
@@ -83,21 +84,13 @@ BACKENDS = {
         Backend(
             "array-api-strict",
             "array_api_strict",
-            not_tested={
-                "autograd": NO_AUTOGRAD,
-                "bfloat16": NO_BFLOAT16,
-                "float16": "the standard has no float16",
-            },
+            not_tested=NOT_IN_STRICT,
         ),
         Backend(
             "array-api-strict-strictest",
             "array_api_strict",
             sessions=("array-api-strict",),
-            not_tested={
-                "autograd": NO_AUTOGRAD,
-                "bfloat16": NO_BFLOAT16,
-                "float16": "the standard has no float16",
-            },
+            not_tested=NOT_IN_STRICT,
         ),
         Backend("dask", "dask.array", not_tested={"autograd": NO_AUTOGRAD, "bfloat16": NO_BFLOAT16}),
         Backend(
@@ -185,11 +178,6 @@ def backend(request: pytest.FixtureRequest) -> Any:
     row: Backend = request.param
     with row.strictness():
         yield row
-
-
-@pytest.fixture
-def xp(backend: Backend) -> Any:
-    return backend.xp
 
 
 @pytest.fixture

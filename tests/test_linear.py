@@ -191,9 +191,8 @@ def test_layouts_give_the_contiguous_answer_and_nothing_is_written(backend, batc
     assert {name: array.tobytes() for name, array in arrays.items()} == before
 
 
+@pytest.mark.only("numpy", "array_api_strict", "torch", "cupy")  # the others' arrays are immutable
 def test_results_are_no_views_of_the_inputs(backend, batch):
-    if backend.chunked or backend.module == "jax.numpy":  # immutable
-        return
     dY = backend.asarray(batch["dY"][0])
     dB = fc.grad_bias(dY)
     dB[0] = 1000.0
