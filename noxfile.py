@@ -40,6 +40,25 @@ def tests(session: nox.Session, backend: str) -> None:
         run_tests(session, "dask-query-planning")
 
 
+@nox.session(name="tests(others)", default=False)
+def others(session: nox.Session) -> None:
+    """Make the table of what works on sparse, ndonnx, cubed and mlx, where they install: docs/other_libraries.md."""
+    install(session, "test")
+    for library in nox.project.dependency_groups(PYPROJECT, "others"):
+        session.install(library, success_codes=[0, 1])  # pip says why where it does not install
+    session.run("python", "tests/others.py")
+
+
+@nox.session(default=False)
+def benchmarks(session: nox.Session) -> None:
+    """Time the layer and einsum against their rivals, as ratios: `nox -s benchmarks -- --quick` for a first look."""
+    install(session, "benchmarks")
+    session.run(
+        "pytest", "-p", "ratios", "-o", "python_files=bench_*.py", "--benchmark-columns=median,iqr,rounds",
+        "tests/benchmarks", *session.posargs, env={"PYTHONPATH": "tests/benchmarks"},
+    )  # fmt: skip
+
+
 @nox.session(default=False)
 @nox.parametrize("backend", by_name(GPU_BACKENDS))
 def gpu(session: nox.Session, backend: str) -> None:

@@ -7,6 +7,7 @@ does not broadcast.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,7 @@ class SubscriptsError(ValueError):
     """The subscripts of an einsum are malformed, or do not fit the operands' ranks."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # known by identity, which is quick to look up
 class _Equation:
     """Subscripts with the ellipsis written out: one letter for each axis."""
 
@@ -42,7 +43,9 @@ class _Equation:
 
 _Path = tuple[tuple[tuple[int, ...], str], ...]
 
-_EQUATIONS: dict[Any, _Equation] = {}
+_EQUATIONS: dict[tuple[str | int, ...], _Equation] = {}
+# Equations with types, dtypes and ranks of operands in memory for which only sizes are left to check.
+_READY: dict[Any, tuple[Namespace, _Equation]] = {}
 _PATHS: dict[Any, _Path] = {}
 
 
@@ -91,31 +94,52 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
     """
     if out is not None:
         raise TypeError("out: arrays of the standard can't be written to; use the result that einsum returns")
+    try:
+        xp, equation = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
+    except (AttributeError, KeyError, TypeError):
+        subscripts, operands, xp, equation = _prepare(subscripts, operands)
+    for operand, axis, other, other_axis in equation.equal:
+        if operands[operand].shape[axis] != operands[other].shape[other_axis]:
+            _check_sizes(subscripts, equation, operands)
+            break
+    if namespace.is_chunked(xp):
+        return _einsum_chunked(equation, operands, optimize)
+    if equation.step is not None:
+        return equation.step(xp, *operands)
+    remaining = list(operands)
+    for positions, step in _path(equation, operands, optimize):
+        remaining.append(lower(step)(xp, *[remaining.pop(position) for position in positions]))
+    return remaining[0]
+
+
+def _prepare(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Array, ...], Namespace, _Equation]:
+    """Check everything but sizes, and bring the operands to one dtype.
+
+    What needs no work the next time is kept in _READY.
+    """
     if not isinstance(subscripts, str):
         subscripts, operands = _from_interleaved((subscripts, *operands))
     if not operands:
         raise SubscriptsError(f"{_shown(subscripts)}: there are no operands")
-    xp = _common_namespace(operands)
-    shapes = [operand.shape for operand in operands]
-    key = (subscripts, *map(len, shapes))
-    equation = _EQUATIONS.get(key) or keep(_EQUATIONS, key, _parse(*key))
-    for operand, axis, other, other_axis in equation.equal:
-        if shapes[operand][axis] != shapes[other][other_axis]:
-            _check_sizes(subscripts, equation, shapes)
-            break
+    names = [f"operand {position}" for position in range(len(operands))]
+    xp = namespace.common(names, operands, lifted=names[1:])
+    for name, operand in zip(names, operands, strict=True):
+        if not namespace.is_numeric(xp, operand.dtype):
+            raise TypeError(
+                f"{_shown(subscripts)}: {name} has dtype {namespace.dtype_name(operand.dtype)}; einsum takes numbers: "
+                f"convert it first, for example xp.astype({name.replace(' ', '')}, xp.int64)"
+            )
+    ranks = tuple(len(operand.shape) for operand in operands)
+    key = (subscripts, *ranks)
+    equation = _EQUATIONS.get(key) or keep(_EQUATIONS, key, _parse(subscripts, *ranks))
     dtype = operands[0].dtype
     if any(operand.dtype != dtype for operand in operands):
         # Before any step, so that no operand is summed in a narrower dtype than the result's.
         dtype = xp.result_type(*[operand.dtype for operand in operands])
         operands = tuple(_cast(operand, dtype) for operand in operands)
-    if namespace.is_chunked(xp):
-        return _einsum_chunked(subscripts, equation, operands, optimize)
-    if equation.step is not None:
-        return equation.step(xp, *operands)
-    remaining = list(operands)
-    for positions, step in _path(equation, shapes, optimize):
-        remaining.append(lower(step)(xp, *[remaining.pop(position) for position in positions]))
-    return remaining[0]
+    elif not namespace.is_chunked(xp):
+        keep(_READY, (subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]), (xp, equation))
+    return subscripts, operands, xp, equation
 
 
 def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
@@ -216,14 +240,6 @@ def _from_interleaved(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]
     return subscripts, operands
 
 
-def _common_namespace(operands: Sequence[Array]) -> Namespace:
-    kind = type(operands[0])
-    if all(type(operand) is kind for operand in operands):
-        return namespace.of(operands[0], "operand 0")
-    names = [f"operand {position}" for position in range(len(operands))]
-    return namespace.common(names, operands, lifted=names[1:])
-
-
 def _parse(subscripts: str, *ranks: int) -> _Equation:
     """Write the ellipsis out and check the subscripts against the ranks."""
     for character in subscripts:
@@ -254,10 +270,10 @@ def _parse(subscripts: str, *ranks: int) -> _Equation:
     return _Equation(inputs, output, unnamed, tuple(equal), step)
 
 
-def _check_sizes(subscripts: str, equation: _Equation, shapes: Sequence[tuple[Any, ...]]) -> None:
+def _check_sizes(subscripts: str, equation: _Equation, operands: Sequence[Array]) -> None:
     """Raise if an index has two sizes; sizes that are not known pass."""
     for operand, axis, other, other_axis in equation.equal:
-        size, other_size = shapes[operand][axis], shapes[other][other_axis]
+        size, other_size = operands[operand].shape[axis], operands[other].shape[other_axis]
         if size == other_size or not (_known(size) and _known(other_size)):
             continue
         label = equation.inputs[operand][axis]
@@ -273,25 +289,34 @@ def _known(size: Any) -> bool:
     return size is not None and size == size
 
 
-def _path(equation: _Equation, shapes: Sequence[tuple[Any, ...]], optimize: Any) -> _Path:
+def _path(equation: _Equation, operands: Sequence[Array], optimize: Any) -> _Path:
     """Return the steps: the positions of the operands to take out, and their equation; the result is appended."""
     sizes: dict[str, int] = {}
-    for labels, shape in zip(equation.inputs, shapes, strict=True):
-        sizes.update((label, int(size)) for label, size in zip(labels, shape, strict=True) if _known(size))
+    for labels, operand in zip(equation.inputs, operands, strict=True):
+        sizes.update((label, int(size)) for label, size in zip(labels, operand.shape, strict=True) if _known(size))
     known = tuple(tuple(sizes.get(label, ASSUMED_SIZE) for label in labels) for labels in equation.inputs)
-    key = (equation, known, tuple(optimize) if isinstance(optimize, list) else optimize)
+    if not (optimize is None or isinstance(optimize, (str, bool, list, tuple))):  # an optimizer may go on searching
+        return _find_path(equation, known, optimize)
+    key = (equation, known, type(optimize), repr(optimize))
     return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize))
 
 
 def _find_path(equation: _Equation, shapes: Sequence[tuple[int, ...]], optimize: Any) -> _Path:
     subscripts = f"{','.join(equation.inputs)}->{equation.output}"
-    path, _ = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
+    try:
+        path, _ = opt_einsum.contract_path(subscripts, *shapes, shapes=True, optimize=optimize)
+        groups = [tuple(map(operator.index, group)) for group in path]
+    except Exception as error:
+        raise ValueError(
+            f"optimize is {optimize!r}, by which opt_einsum finds no path ({type(error).__name__}: {error}): pass "
+            f"'auto', 'greedy', 'optimal', an optimizer of opt_einsum, or a path such as [(0, 1), (0, 1)]"
+        ) from error
     remaining = list(equation.inputs)
     steps = []
-    for group in path:
+    for group in groups:
         # A group of more than two is contracted two at a time, from the left.
         if not all(-len(remaining) <= position < len(remaining) for position in group):
-            raise ValueError(f"optimize: the step {tuple(group)} of the path names more than {len(remaining)} operands")
+            raise ValueError(f"optimize: the step {group} of the path names more than {len(remaining)} operands")
         positions = sorted({position % len(remaining) for position in group})
         while True:
             taken = positions[:2]
@@ -310,17 +335,17 @@ def _find_path(equation: _Equation, shapes: Sequence[tuple[int, ...]], optimize:
                 break
             positions = [position - 2 for position in positions[2:]] + [len(remaining) - 1]
     if len(remaining) != 1:
-        raise ValueError(f"optimize: the path {list(path)} leaves {len(remaining)} operands: it must end with one")
+        raise ValueError(f"optimize: the path {groups} leaves {len(remaining)} operands: it must end with one")
     return tuple(steps)
 
 
-def _einsum_chunked(subscripts: str, equation: _Equation, operands: Sequence[Array], optimize: Any) -> Array:
+def _einsum_chunked(equation: _Equation, operands: Sequence[Array], optimize: Any) -> Array:
     """Contract Dask arrays: every step block by block, by the plan that arrays in memory take."""
     remaining = [chunked.lift(operand, operands[0]) if not _is_chunked(operand) else operand for operand in operands]
     if equation.step is not None:
         steps: _Path = (((0,) * len(operands), f"{','.join(equation.inputs)}->{equation.output}"),)
     else:
-        steps = _path(equation, [operand.shape for operand in operands], optimize)
+        steps = _path(equation, operands, optimize)
     for positions, step in steps:
         inputs, output = step.split("->")
         terms = [remaining.pop(position) for position in positions]

@@ -15,13 +15,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from . import chunked, namespace, validation
-from .accumulation import cast, sum_dtypes, sum_products, sum_rows
+from .accumulation import sum_dtypes, sum_products, sum_rows
 from .lowering import lower
 from .namespace import Array, Namespace
 
 FORWARD = "nc,cs->ns"
-GRAD_WEIGHT = "nc,ns->cs"
 GRAD_INPUT = "ns,cs->nc"
+
+# A Y with as many elements as this gets its bias in place.
+IN_PLACE_ELEMENTS = 2**16
 
 _forward, _grad_input_of_rows = lower(FORWARD), lower(GRAD_INPUT)
 
@@ -108,17 +110,13 @@ def forward(X: Array, W: Array, B: Array | None = None, /) -> Array:
     array([[ 1.5,  2.5,  4.5],
            [ 3.5,  4.5, 10.5]])
     """
+    xp = validation.fitting_matrices(X, W, B)
+    if xp is not None:
+        return _add_bias(xp, _forward(xp, X, W), B)
     xp = validation.check_forward(X, W, B)
     if namespace.is_chunked(xp):
-        n = _batch_index(X)
-        operands, indices = [chunked.one_block(X, -1), chunked.lift(W, X)], [(*n, "c"), ("c", "s")]
-        if B is not None:
-            operands, indices = [*operands, chunked.lift(B, X)], [*indices, ("s",)]
-        return chunked.contract(forward, ("X", "W", "B")[: len(operands)], operands, indices, (*n, "s"))
-    Y = _forward(xp, X if X.ndim == 2 else _rows(xp, X), W)
-    if B is not None:
-        Y = _add_bias(xp, Y, B)
-    return Y if X.ndim == 2 else _unrows(xp, Y, X)
+        return _forward_chunked(X, W, B)
+    return _unrows(xp, _add_bias(xp, _forward(xp, _rows(xp, X), W), B), X)
 
 
 def grad_input(dY: Array, W: Array, /) -> Array:
@@ -150,7 +148,10 @@ def grad_input(dY: Array, W: Array, /) -> Array:
     >>> fc.grad_input(np.asarray([[1.0, 2.0]]), np.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
     array([[1., 2., 3.]])
     """
-    return _grad_input(validation.check_grad_input(dY, W), dY, W)
+    xp = validation.check_grad_input(dY, W)
+    if namespace.is_chunked(xp):
+        return _grad_input_chunked(dY, W)
+    return _grad_input(xp, _rows(xp, dY), W, dY)
 
 
 def grad_weight(X: Array, dY: Array, /, *, acc_dtype: Any = None) -> Array:
@@ -188,7 +189,9 @@ def grad_weight(X: Array, dY: Array, /, *, acc_dtype: Any = None) -> Array:
     """
     xp = validation.check_grad_weight(X, dY)
     acc_dtype = None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
-    return _grad_weight(xp, X, dY, acc_dtype)
+    if namespace.is_chunked(xp):
+        return _grad_weight_chunked(xp, X, dY, acc_dtype)
+    return _grad_weight(xp, _rows(xp, X), _rows(xp, dY), acc_dtype)
 
 
 def grad_bias(dY: Array, /, *, acc_dtype: Any = None) -> Array:
@@ -220,11 +223,13 @@ def grad_bias(dY: Array, /, *, acc_dtype: Any = None) -> Array:
     """
     xp = validation.check_grad_bias(dY)
     acc_dtype = None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
-    return _grad_bias(xp, dY, acc_dtype)
+    if namespace.is_chunked(xp):
+        return _grad_bias_chunked(xp, dY, acc_dtype)
+    return _grad_bias(xp, _rows(xp, dY), acc_dtype)
 
 
 def backward(
-    X: Array, W: Array, dY: Array, /, *, needs: Iterable[str] = ("dX", "dW", "dB"), acc_dtype: Any = None
+    X: Array, W: Array, dY: Array, /, *, needs: Iterable[str] = validation.GRADIENT_NAMES, acc_dtype: Any = None
 ) -> Gradients:
     """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
 
@@ -264,72 +269,57 @@ def backward(
            [20.]]), array([10.]))
     """
     xp = validation.check_backward(X, W, dY)
-    wanted = validation.check_needs(needs)
+    wanted = needs if needs is validation.GRADIENT_NAMES else validation.check_needs(needs)
     acc_dtype = None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
     if namespace.is_chunked(xp):
-        n = _batch_index(X)
-        indices = [(*n, "c"), (*n, "s")]
-        X, dY = chunked.align(("X", "dY"), (X, dY), indices)
-        if chunked.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
-            operands = [chunked.one_block(X, -1), chunked.one_block(dY, -1)]
-            dY = chunked.contract(_dY_of_block, ("X", "dY"), operands, indices, indices[1])
+        return _backward_chunked(xp, X, W, dY, wanted, acc_dtype)
+    X_rows, dY_rows = (X, dY) if X.ndim == 2 else (_rows(xp, X), _rows(xp, dY))
     return Gradients(
-        dX=_grad_input(xp, dY, W) if "dX" in wanted else None,
-        dW=_grad_weight(xp, X, dY, acc_dtype) if "dW" in wanted else None,
-        dB=_grad_bias(xp, dY, acc_dtype) if "dB" in wanted else None,
+        _grad_input(xp, dY_rows, W, X) if "dX" in wanted else None,
+        _grad_weight(xp, X_rows, dY_rows, acc_dtype) if "dW" in wanted else None,
+        _grad_bias(xp, dY_rows, acc_dtype) if "dB" in wanted else None,
     )
 
 
-# What the public functions above do once their arguments are checked.
+# What the public functions do with rows in memory, once their arguments are checked.
 
 
-def _grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
-    if namespace.is_chunked(xp):
-        dY, n = chunked.one_block(dY, -1), _batch_index(dY)
-        operands = [dY, chunked.lift(W, dY)]
-        return chunked.contract(grad_input, ("dY", "W"), operands, [(*n, "s"), ("c", "s")], (*n, "c"))
-    return _unrows(xp, _grad_input_of_rows(xp, _rows(xp, dY), W), dY)
+def _add_bias(xp: Namespace, Y: Array, B: Array | None) -> Array:
+    """Add B to a fresh Y: in place where the library can, so that no second array of Y's size is held.
+
+    A small Y is added to sooner out of place: half of it lies in the cache of another core.
+    Immutable arrays (JAX) are rebound by ``+=``. torch.func.vmap over B alone can't write a
+    batch into an unbatched Y and says so before it writes: then out of place.
+    """
+    if B is None:
+        return Y
+    n, s = Y.shape
+    if n is None or n * s < IN_PLACE_ELEMENTS:
+        return Y + B
+    if Y.dtype == B.dtype or xp.result_type(Y.dtype, B.dtype) == Y.dtype:
+        try:
+            Y += B
+        except RuntimeError:
+            return Y + B
+        return Y
+    return Y + B
+
+
+def _grad_input(xp: Namespace, dY: Array, W: Array, like: Array) -> Array:
+    dX = _grad_input_of_rows(xp, dY, W)
+    return dX if like.ndim == 2 else _unrows(xp, dX, like)
 
 
 def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
     dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
-    if namespace.is_chunked(xp):
-        term = partial(_weight_of_block, acc_dtype=acc_dtype)
-        X, dY, n = chunked.one_block(X, -1), chunked.one_block(dY, -1), _batch_index(X)
-        return chunked.contract(term, ("X", "dY"), [X, dY], [(*n, "c"), (*n, "s")], ("c", "s"), dtype=dtype)
-    return cast(xp, sum_products(xp, GRAD_WEIGHT, _rows(xp, X), _rows(xp, dY), acc_dtype), dtype)
+    dW = sum_products(xp, X, dY, acc_dtype)
+    return dW if dW.dtype == dtype else xp.astype(dW, dtype)
 
 
 def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
     dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
-    if namespace.is_chunked(xp):
-        term = partial(_bias_of_block, acc_dtype=acc_dtype)
-        dY = chunked.one_block(dY, -1)
-        return chunked.contract(term, ("dY",), [dY], [(*_batch_index(dY), "s")], ("s",), dtype=dtype)
-    return cast(xp, sum_rows(xp, _rows(xp, dY), acc_dtype), dtype)
-
-
-def _dY_of_block(X: Array, dY: Array) -> Array:
-    """Return one block of dY once it is known to have the rows of X's block."""
-    validation.check_batch("backward", X, dY)
-    return dY
-
-
-def _weight_of_block(X: Array, dY: Array, acc_dtype: Any) -> Array:
-    """Return one block's part of dW, still in `acc_dtype`; only here unknown block lengths can be compared."""
-    xp = validation.check_grad_weight(X, dY)
-    return sum_products(xp, GRAD_WEIGHT, _rows(xp, X), _rows(xp, dY), acc_dtype)
-
-
-def _bias_of_block(dY: Array, acc_dtype: Any) -> Array:
-    """Return one block's part of dB, still in `acc_dtype`."""
-    xp = validation.check_grad_bias(dY)
-    return sum_rows(xp, _rows(xp, dY), acc_dtype)
-
-
-def _batch_index(array: Array) -> tuple[str, ...]:
-    """Name the leading axes of a chunked array."""
-    return tuple(f"n{axis}" for axis in range(array.ndim - 1))
+    dB = sum_rows(xp, dY, acc_dtype)
+    return dB if dB.dtype == dtype else xp.astype(dB, dtype)
 
 
 def _rows(xp: Namespace, array: Array) -> Array:
@@ -347,16 +337,69 @@ def _unrows(xp: Namespace, rows: Array, like: Array) -> Array:
     return rows if like.ndim == 2 else xp.reshape(rows, (*like.shape[:-1], rows.shape[-1]))
 
 
-def _add_bias(xp: Namespace, Y: Array, B: Array) -> Array:
-    """Add B to a fresh Y: in place where the library can, so that no second array of Y's size is held.
+# The same with chunked arrays: each block goes through the functions above.
 
-    Immutable arrays (JAX) are rebound by ``+=``. torch.func.vmap over B alone can't write a
-    batch into an unbatched Y and says so before it writes: then out of place.
-    """
-    if Y.dtype == B.dtype or xp.result_type(Y.dtype, B.dtype) == Y.dtype:
-        try:
-            Y += B
-        except RuntimeError:
-            return Y + B
-        return Y
-    return Y + B
+
+def _forward_chunked(X: Array, W: Array, B: Array | None) -> Array:
+    n = _batch_index(X)
+    operands, indices = [chunked.one_block(X, -1), chunked.lift(W, X)], [(*n, "c"), ("c", "s")]
+    if B is not None:
+        operands, indices = [*operands, chunked.lift(B, X)], [*indices, ("s",)]
+    return chunked.contract(forward, ("X", "W", "B")[: len(operands)], operands, indices, (*n, "s"))
+
+
+def _backward_chunked(
+    xp: Namespace, X: Array, W: Array, dY: Array, wanted: tuple[str, ...], acc_dtype: Any
+) -> Gradients:
+    n = _batch_index(X)
+    indices = [(*n, "c"), (*n, "s")]
+    X, dY = chunked.align(("X", "dY"), (X, dY), indices)
+    if chunked.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
+        operands = [chunked.one_block(X, -1), chunked.one_block(dY, -1)]
+        dY = chunked.contract(_dY_of_block, ("X", "dY"), operands, indices, indices[1])
+    return Gradients(
+        _grad_input_chunked(dY, W) if "dX" in wanted else None,
+        _grad_weight_chunked(xp, X, dY, acc_dtype) if "dW" in wanted else None,
+        _grad_bias_chunked(xp, dY, acc_dtype) if "dB" in wanted else None,
+    )
+
+
+def _grad_input_chunked(dY: Array, W: Array) -> Array:
+    dY, n = chunked.one_block(dY, -1), _batch_index(dY)
+    return chunked.contract(grad_input, ("dY", "W"), [dY, chunked.lift(W, dY)], [(*n, "s"), ("c", "s")], (*n, "c"))
+
+
+def _grad_weight_chunked(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
+    term = partial(_weight_of_block, acc_dtype=acc_dtype)
+    X, dY, n = chunked.one_block(X, -1), chunked.one_block(dY, -1), _batch_index(X)
+    return chunked.contract(term, ("X", "dY"), [X, dY], [(*n, "c"), (*n, "s")], ("c", "s"), dtype=dtype)
+
+
+def _grad_bias_chunked(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
+    term = partial(_bias_of_block, acc_dtype=acc_dtype)
+    return chunked.contract(term, ("dY",), [chunked.one_block(dY, -1)], [(*_batch_index(dY), "s")], ("s",), dtype=dtype)
+
+
+def _dY_of_block(X: Array, dY: Array) -> Array:
+    """Return one block of dY once it is known to have the rows of X's block."""
+    validation.check_batch("backward", X, dY)
+    return dY
+
+
+def _weight_of_block(X: Array, dY: Array, acc_dtype: Any) -> Array:
+    """Return one block's part of dW, still in `acc_dtype`; only here unknown block lengths can be compared."""
+    xp = validation.check_grad_weight(X, dY)
+    return sum_products(xp, _rows(xp, X), _rows(xp, dY), acc_dtype)
+
+
+def _bias_of_block(dY: Array, acc_dtype: Any) -> Array:
+    """Return one block's part of dB, still in `acc_dtype`."""
+    xp = validation.check_grad_bias(dY)
+    return sum_rows(xp, _rows(xp, dY), acc_dtype)
+
+
+def _batch_index(array: Array) -> tuple[str, ...]:
+    """Name the leading axes of a chunked array."""
+    return tuple(f"n{axis}" for axis in range(array.ndim - 1))

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .namespace import Array, Namespace
+from .namespace import Array, Namespace, sum_in_own_dtype
 
 # Takes the namespace and the operands, whose sizes are the caller's to check.
 Step = Callable[..., Array]
@@ -87,8 +87,7 @@ def _one(labels: str, output: str) -> Step:
         for order, count in diagonals:
             x = _diagonal(xp, x, order, count)
         if summed:
-            # Its own dtype, but in this machine's byte order, which NumPy asks for.
-            x = xp.sum(x, axis=summed, dtype=xp.result_type(x.dtype))
+            x = sum_in_own_dtype(xp, x, summed)
         return x if turn is None else xp.permute_dims(x, turn)
 
     return step
@@ -99,8 +98,10 @@ def _diagonal(xp: Namespace, x: Array, order: tuple[int, ...] | None, count: int
     if order is not None:
         x = xp.permute_dims(x, order)
     n = x.shape[0]
-    x = xp.reshape(x, (n**count, *x.shape[count:]))
-    return x[:: sum(n**power for power in range(count)), ...]
+    step = 1
+    for _ in range(count - 1):
+        step = step * n + 1
+    return xp.reshape(x, (n**count, *x.shape[count:]))[::step, ...]
 
 
 def _two(left: str, right: str, output: str) -> Step:
@@ -200,17 +201,10 @@ class _MatrixProduct:
         """Return the function that does it."""
         simple = self.batch == 0 and self.rows == self.columns == self.summed == 1
         if simple and self.turn_result is None:  # two matrices: the layer's own equations
-            swapped = self.swapped
             turn_left = self.flip_left or self.turn_left is not None
             turn_right = self.flip_right or self.turn_right is not None
-
-            def matrices(xp: Namespace, a: Array, b: Array) -> Array:
-                if swapped:
-                    a, b = b, a
-                a, b = a.T if turn_left else a, b.T if turn_right else b
-                return _matmul(xp, a, b)
-
-            return matrices
+            product = _MATRICES[turn_left, turn_right]
+            return (lambda xp, a, b: product(xp, b, a)) if self.swapped else product
 
         def general(xp: Namespace, a: Array, b: Array) -> Array:
             if self.swapped:
@@ -231,15 +225,15 @@ class _MatrixProduct:
 
     def _merge(self, xp: Namespace, x: Array, free: int, flip: bool, *, left: bool) -> tuple[Array, tuple[int, ...]]:
         """Merge free and summed axes into a matrix, and return it with the sizes of the free axes."""
-        batch = x.shape[: self.batch]
+        shape = x.shape
         # Where the free axes come first: in a left operand, or in a right one that is flipped.
         free_first = left != flip
         split = self.batch + (free if free_first else self.summed)
-        first, second = x.shape[self.batch : split], x.shape[split:]
+        batch, first, second = shape[: self.batch], shape[self.batch : split], shape[split:]
         sizes = first if free_first else second
+        if free == 0 and self.batch == 0:  # a vector
+            return xp.reshape(x, (math.prod(shape),)) if self.summed != 1 else x, sizes
         if free != 1 or self.summed != 1:
-            if free == 0 and self.batch == 0:  # a vector
-                return xp.reshape(x, (math.prod(x.shape),)) if x.ndim != 1 else x, sizes
             x = xp.reshape(x, (*batch, math.prod(first), math.prod(second)))
         if flip:
             x = x.T if x.ndim == 2 else xp.matrix_transpose(x)
@@ -252,6 +246,15 @@ def _matmul(xp: Namespace, a: Array, b: Array) -> Array:
         dtype = xp.result_type(a.dtype, b.dtype)
         a, b = xp.astype(a, dtype, copy=False), xp.astype(b, dtype, copy=False)
     return a @ b
+
+
+# Products of two matrices, by: is the left one turned, is the right one.
+_MATRICES: dict[tuple[bool, bool], Step] = {
+    (False, False): lambda xp, a, b: a @ b if a.dtype == b.dtype else _matmul(xp, a, b),
+    (False, True): lambda xp, a, b: a @ b.T if a.dtype == b.dtype else _matmul(xp, a, b.T),
+    (True, False): lambda xp, a, b: a.T @ b if a.dtype == b.dtype else _matmul(xp, a.T, b),
+    (True, True): lambda xp, a, b: a.T @ b.T if a.dtype == b.dtype else _matmul(xp, a.T, b.T),
+}
 
 
 def _turn(order: Sequence[int]) -> tuple[int, ...] | None:

@@ -16,8 +16,14 @@ import numpy as np
 Array = Any
 Namespace = Any
 
+# Names of namespaces. A comparison of names is the one question about a library that is asked in every call.
+_NUMPY, _DASK, _TORCH, _CUPY = (f"array_api_compat.{name}" for name in ("numpy", "dask.array", "torch", "cupy"))
+_JAX, _MLX, _CUBED = "jax.numpy", "mlx.core", "cubed"
+
 # The namespace of an array type, found once for each type that was ever seen.
 _OF_TYPE: dict[type, Namespace] = {}
+# Dtypes, each with the same one in this machine's byte order, the only one in which NumPy makes arrays.
+_NATIVE: dict[tuple[type, Any], Any] = {}
 
 
 def of(array: Array, name: str = "array") -> Namespace:
@@ -95,32 +101,40 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
 
 def library(xp: Namespace) -> str:
     """Return the name of a namespace's library as a person writes it: ``numpy``, ``torch``, ``jax.numpy``."""
-    return str(xp.__name__).removeprefix("array_api_compat.")
+    return xp.__name__.removeprefix("array_api_compat.")  # type: ignore[no-any-return]
 
 
 def is_chunked(xp: Namespace) -> bool:
     """Say whether a namespace is Dask's, whose arrays are lazy and in blocks."""
-    return bool(xp.__name__ == "array_api_compat.dask.array")
+    return xp.__name__ == _DASK  # type: ignore[no-any-return]
 
 
 def devices_comparable(xp: Namespace) -> bool:
     """Say whether two arrays' devices can be compared before anything is computed.
 
-    NumPy and Dask have one device. JAX arrays carry a sharding, which may
+    NumPy, Dask and mlx have one device. JAX arrays carry a sharding, which may
     differ between arrays that work together, and none while they are traced:
     there JAX itself refuses what does not fit.
     """
-    return library(xp) not in ("numpy", "dask.array", "jax.numpy")
+    return xp.__name__ not in (_NUMPY, _DASK, _JAX, _MLX)
 
 
 def sums_pairwise(xp: Namespace) -> bool:
-    """Say whether a library's own sum stays accurate along a long axis, as NumPy's along the first axis does not."""
-    return library(xp) in ("torch", "jax.numpy", "cupy")
+    """Say whether a library's own sum stays accurate along a long axis, as NumPy's along the first axis does not.
+
+    cubed sums block by block, and can't split an axis whose blocks are uneven.
+    """
+    return xp.__name__ in (_TORCH, _JAX, _CUPY, _CUBED)
 
 
 def slices_copy(xp: Namespace) -> bool:
     """Say whether a slice is a copy, as of JAX's immutable arrays, so that cutting a batch in runs costs memory."""
-    return library(xp) == "jax.numpy"
+    return xp.__name__ == _JAX  # type: ignore[no-any-return]
+
+
+def is_numpy(xp: Namespace) -> bool:
+    """Say whether a namespace is NumPy's."""
+    return xp.__name__ == _NUMPY  # type: ignore[no-any-return]
 
 
 def device(array: Array) -> Any:
@@ -182,6 +196,14 @@ def is_real_floating(xp: Namespace, dtype: Any) -> bool:
         return False
 
 
+def is_numeric(xp: Namespace, dtype: Any) -> bool:
+    """Say whether a dtype is one of numbers: not bool, not objects, not strings."""
+    try:
+        return bool(xp.isdtype(dtype, "numeric"))
+    except (TypeError, ValueError, AttributeError):
+        return False
+
+
 def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
     """Return a library's real floating dtype, given that dtype, its name in the standard, or None for the default.
 
@@ -201,6 +223,17 @@ def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
     if library(xp) == "jax.numpy" and wanted == xp.float64 and xp.asarray(0.0).dtype != xp.float64:
         raise TypeError(f"{name} is float64, which JAX has switched off: set jax_enable_x64, or take float32")
     return wanted
+
+
+def sum_in_own_dtype(xp: Namespace, array: Array, axis: int | tuple[int, ...]) -> Array:
+    """Sum along axes in the array's own dtype, where the standard's sum would widen integers."""
+    key = type(array.dtype), array.dtype  # the dtypes of two libraries may be equal and not the same
+    dtype = _NATIVE.get(key)
+    if dtype is None:
+        dtype = _NATIVE[key] = xp.result_type(array.dtype)
+    if xp.__name__ == _MLX:  # its sum takes no dtype
+        return xp.sum(array, axis=axis).astype(dtype)
+    return xp.sum(array, axis=axis, dtype=dtype)
 
 
 def dtype_name(dtype: Any) -> str:

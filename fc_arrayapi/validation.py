@@ -14,8 +14,9 @@ from typing import Any
 from . import namespace
 from .namespace import Array, Namespace
 
-# Combinations of array types and dtypes that were found good, with their namespace.
-_KNOWN: dict[tuple[Any, ...], tuple[Namespace, bool]] = {}
+# Types of arrays in memory with a dtype that were found good, with their namespace, and whether the
+# devices of such arrays are to be compared.
+_GOOD: dict[tuple[type, Any], tuple[Namespace, bool]] = {}
 
 GRADIENT_NAMES = ("dX", "dW", "dB")
 
@@ -23,7 +24,7 @@ GRADIENT_NAMES = ("dX", "dW", "dB")
 def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
     """Check the arguments of ``forward`` and return their namespace."""
     names, arrays = (("X", "W"), (X, W)) if B is None else (("X", "W", "B"), (X, W, B))
-    xp = check_arrays("forward", names, arrays, lifted=("W", "B"))
+    xp = _alike(X, W, B) or check_arrays("forward", names, arrays, lifted=("W", "B"))
     x, w = X.shape, W.shape
     if len(x) > 0 and len(w) == 2 and x[-1] == w[0] and (B is None or B.shape == w[1:]):
         return xp
@@ -36,9 +37,32 @@ def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
     return xp
 
 
+def fitting_matrices(X: Array, W: Array, B: Array | None) -> Namespace | None:
+    """Return the namespace of what `check_forward` would pass, if X is a matrix in memory: in the fewest steps.
+
+    A small layer feels each step. None for anything else, which is looked at in full then.
+    """
+    kind = type(X)
+    try:
+        dtype = X.dtype
+        xp, compare_devices = _GOOD[kind, dtype]
+        if type(W) is not kind or W.dtype != dtype:
+            return None
+        if B is not None and (type(B) is not kind or B.dtype != dtype):
+            return None
+        (_, c), (k, s) = X.shape, W.shape
+        if c != k or not (B is None or B.shape == (s,)):
+            return None
+    except (AttributeError, KeyError, TypeError, ValueError):  # no array, a dtype without a hash, another rank
+        return None
+    if compare_devices and not X.device == W.device == (W if B is None else B).device:
+        return None
+    return xp
+
+
 def check_grad_input(dY: Array, W: Array) -> Namespace:
     """Check the arguments of ``grad_input`` and return their namespace."""
-    xp = check_arrays("grad_input", ("dY", "W"), (dY, W), lifted=("W",))
+    xp = _alike(dY, W) or check_arrays("grad_input", ("dY", "W"), (dY, W), lifted=("W",))
     where = "grad_input ns,cs->nc"
     _check_batched(where, "dY", dY, "(..., S)")
     check_weight(where, W)
@@ -48,7 +72,7 @@ def check_grad_input(dY: Array, W: Array) -> Namespace:
 
 def check_grad_weight(X: Array, dY: Array) -> Namespace:
     """Check the arguments of ``grad_weight`` and return their namespace."""
-    xp = check_arrays("grad_weight", ("X", "dY"), (X, dY))
+    xp = _alike(X, dY) or check_arrays("grad_weight", ("X", "dY"), (X, dY))
     where = "grad_weight nc,ns->cs"
     _check_batched(where, "X", X, "(..., C)")
     _check_batched(where, "dY", dY, "(..., S)")
@@ -58,16 +82,16 @@ def check_grad_weight(X: Array, dY: Array) -> Namespace:
 
 def check_grad_bias(dY: Array) -> Namespace:
     """Check the argument of ``grad_bias`` and return its namespace."""
-    xp = check_arrays("grad_bias", ("dY",), (dY,))
+    xp = _alike(dY, dY) or check_arrays("grad_bias", ("dY",), (dY,))
     _check_batched("grad_bias ns->s", "dY", dY, "(..., S)")
     return xp
 
 
 def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     """Check the arguments of ``backward`` and return their namespace."""
-    xp = check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
+    xp = _alike(X, W, dY) or check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
     x, w, dy = X.shape, W.shape, dY.shape
-    if len(w) == 2 and x[-1:] == w[:1] and dy[-1:] == w[1:] and x[:-1] == dy[:-1]:
+    if len(w) == 2 and len(dy) > 0 and dy[-1] == w[1] and x == (*dy[:-1], w[0]):
         return xp
     where = "backward"
     _check_batched(where, "X", X, "(..., C)")
@@ -109,28 +133,41 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
     ValueError
         For arrays on different devices.
     """
-    try:
-        key = (where, *map(type, arrays), *[a.dtype for a in arrays])
-        known = _KNOWN.get(key)
-    except (AttributeError, TypeError):  # no array at all, or a dtype without a hash: refused below
-        key, known = None, None
-    if known is None:
-        xp = namespace.common(names, arrays, lifted)
-        for name, array in zip(names, arrays, strict=True):
-            if not namespace.is_real_floating(xp, array.dtype):
-                raise TypeError(
-                    f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
-                    f"dtypes: convert it first, for example xp.astype({name}, xp.float32)"
-                )
-        known = xp, namespace.devices_comparable(xp)
-        if key is not None:
-            _KNOWN[key] = known
-    xp, compare_devices = known
-    if compare_devices and len(arrays) > 1:
+    xp = namespace.common(names, arrays, lifted)
+    for name, array in zip(names, arrays, strict=True):
+        if not namespace.is_real_floating(xp, array.dtype):
+            raise TypeError(
+                f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
+                f"dtypes: convert it first, for example xp.astype({name}, xp.float32)"
+            )
+    compare_devices = namespace.devices_comparable(xp)
+    if compare_devices:
         devices = [namespace.device(array) for array in arrays]
         if any(d != devices[0] for d in devices):
             on = ", ".join(f"{n} is on {d}" for n, d in zip(names, devices, strict=True))
             raise ValueError(f"{where}: {on}: move all arrays to the device of {names[0]}")
+    if not namespace.is_chunked(xp):
+        _GOOD[type(arrays[0]), arrays[0].dtype] = xp, compare_devices
+    return xp
+
+
+def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None:
+    """Return the namespace of arrays of one type, dtype and device, of which `check_arrays` has found one good.
+
+    Small layers feel the time that every check takes.
+    """
+    kind = type(first)
+    try:
+        dtype = first.dtype
+        xp, compare_devices = _GOOD[kind, dtype]
+        if type(second) is not kind or second.dtype != dtype:
+            return None
+        if third is not None and (type(third) is not kind or third.dtype != dtype):
+            return None
+    except (AttributeError, KeyError, TypeError):  # no array, or a dtype without a hash
+        return None
+    if compare_devices and not first.device == second.device == (second if third is None else third).device:
+        return None
     return xp
 
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import opt_einsum
+
 # NumPy's reference page of einsum, and its test suite's kinds of equations.
 NUMPY = """
 ii  ii->i  ij->ji  ji  ij->i  ij->j  ij->  i->  i,i  i,i->i  i,j->ij  i,j->ji  i,j  ij,j  ij,j->i  ij,i->j  ij,jk  ij,jk->ik
@@ -39,3 +42,24 @@ abij,abjk->abik  abij,bajk->abik  baij,abjk->abki  bija,akbj->bik  αβ,βγ->α
 """.split()
 
 DOCUMENTED = list(dict.fromkeys([*NUMPY, *OPT_EINSUM, *USES]))
+
+ELLIPSIS = {"Y": 2, "Z": 3}  # the axes that an ellipsis stands for in these tests
+
+
+def size_of(label):
+    return ELLIPSIS.get(label, 2 + ord(label) % 3)
+
+
+def operands_of(equation, rng):
+    inputs = equation.partition("->")[0].replace("...", "YZ").split(",")
+    return [rng.normal(size=[size_of(label) for label in labels]) for labels in inputs]
+
+
+def reference(equation, *operands):
+    """Compute by numpy.einsum, with letters that it knows, and with an ellipsis that is summed written out."""
+    letters = {label: opt_einsum.get_symbol(i) for i, label in enumerate(sorted(set(equation) - set(",.->")))}
+    equation = "".join(letters.get(character, character) for character in equation)
+    inputs, arrow, output = equation.partition("->")
+    if arrow and "..." not in output:
+        equation = inputs.replace("...", "YZ") + arrow + output
+    return np.einsum(equation, *operands, optimize=len(operands) > 2)

@@ -9,7 +9,7 @@ import pytest
 from assertions import assert_array, nothing_computes
 
 import fc_arrayapi as fc
-from fc_arrayapi import linear, namespace
+from fc_arrayapi import accumulation, linear, namespace
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 LEADING = [(), (7,), (1,), (0,), (2, 3), (2, 0, 3), (2, 1, 3, 2)]
@@ -31,8 +31,8 @@ def parts(equation):
 
 def test_gradient_equations_follow_from_the_forward_equation():
     assert parts(linear.GRAD_INPUT) == exchange(linear.FORWARD, 0)
-    assert parts(linear.GRAD_WEIGHT) == exchange(linear.FORWARD, 1)
-    assert (linear.FORWARD, linear.GRAD_WEIGHT, linear.GRAD_INPUT) == ("nc,cs->ns", "nc,ns->cs", "ns,cs->nc")
+    assert parts(accumulation.GRAD_WEIGHT) == exchange(linear.FORWARD, 1)
+    assert (linear.FORWARD, accumulation.GRAD_WEIGHT, linear.GRAD_INPUT) == ("nc,cs->ns", "nc,ns->cs", "ns,cs->nc")
 
 
 def test_the_two_by_two_example_worked_by_hand(backend):
