@@ -78,9 +78,10 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
         For malformed subscripts, and for subscripts that do not fit the operands.
     ValueError
         If an index has two sizes. The message names the index, the operands and both sizes.
-        Also for a path that does not end with one operand.
+        Also for an `optimize` that gives no path to one operand.
     TypeError
-        For operands of several libraries, or none.
+        For operands of several libraries, or none, and for bools, whose sum every library
+        takes for something else.
 
     Examples
     --------
