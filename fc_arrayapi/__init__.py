@@ -1,10 +1,10 @@
 """The fully connected layer Y = XW + B and its gradients, for every array library of the standard."""
 
 from . import testing
-from .chunked import compute
 from .contraction import SubscriptsError, einsum, tensordot, transpose
 from .layer import FullyConnected
 from .linear import Gradients, backward, forward, grad_bias, grad_input, grad_weight
+from .running import compute
 from .storage import open_array
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from . import linear, namespace, storage, validation
+from . import linear, namespace, validation, weights
 from .linear import Gradients
 from .namespace import Array
 
@@ -149,7 +149,7 @@ class FullyConnected:
         TypeError
             For bfloat16, which NumPy does not have.
         """
-        storage.save_weights(path, self.W, self.B)
+        weights.save_weights(path, self.W, self.B)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, xp: Any = np, device: Any = None) -> FullyConnected:
@@ -173,7 +173,7 @@ class FullyConnected:
             For dtypes that are not real floating, or that the library does not hold.
         """
         space = namespace.wrapped(xp)
-        W, B = storage.load_weights(path)
+        W, B = weights.load_weights(path)
         return cls(
             namespace.from_numpy(W, space, device=device),
             None if B is None else namespace.from_numpy(B, space, device=device),

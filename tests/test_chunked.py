@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
-import threading
 
 import numpy as np
 import pytest
@@ -173,87 +169,6 @@ def test_an_unknown_number_of_features_is_refused(backend):
     for call in (lambda: fc.forward(columns, W), lambda: fc.grad_weight(columns, backend.asarray(dY, chunks=(10, 5)))):
         with pytest.raises(ValueError, match=message):
             call()
-
-
-class CountingSource:
-    """An array-like that counts how often each of its rows is read."""
-
-    def __init__(self, array):
-        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
-        self.reads = np.zeros(len(array), int)
-        self.lock = threading.Lock()
-
-    def __dask_tokenize__(self):
-        return ("CountingSource", self.array.tobytes())
-
-    def __getitem__(self, index):
-        with self.lock:
-            self.reads[index[0]] += 1
-        return self.array[index]
-
-
-def test_one_pass_reads_every_block_once(backend):
-    sources = [CountingSource(X), CountingSource(dY)]
-    x, dy = (backend.xp.from_array(source, chunks=(10, -1)) for source in sources)
-    Y = fc.forward(x, W, B)
-    results = fc.compute(Y, *fc.backward(x, W, dy), ((Y - dy) ** 2).sum())
-    assert_all(results[:4], like=np.ones(1))
-    for source in sources:
-        np.testing.assert_array_equal(source.reads, 1)
-
-
-def test_compute_gives_back_gradients_and_what_is_not_lazy(backend, capsys):
-    x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
-    grads, five = fc.compute(fc.backward(x, W, dy, needs=("dW",)), 5, progress=True)
-    assert isinstance(grads, fc.Gradients)
-    assert grads.dX is None
-    assert five == 5
-    np.testing.assert_allclose(grads.dW, X.T @ dY, rtol=1e-12)
-    assert "Completed" in capsys.readouterr().out
-
-
-BLAS_THREADS = """
-import threading, time
-import dask.array as da, numpy as np, threadpoolctl
-import fc_arrayapi as fc
-
-def blas_threads():
-    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
-
-def lazy(seconds, fail=False):
-    def look(block):
-        seen.append(blas_threads())
-        time.sleep(seconds)
-        seen.append(blas_threads())
-        return 1 / 0 if fail else block
-    return da.ones((2, 2), chunks=1).map_blocks(look, dtype=float, meta=np.empty((0, 0)))
-
-seen = []
-before = blas_threads()
-fc.compute(lazy(0))
-assert blas_threads() == before, "after a pass"
-try:
-    fc.compute(lazy(0, fail=True))
-except ZeroDivisionError:
-    assert blas_threads() == before, "after an exception"
-time.sleep(0.1)  # blocks that were under way when one failed
-seen.clear()
-for first, second in ((0.2, 0.4), (0.6, 0.1)):
-    passes = [threading.Thread(target=fc.compute, args=(lazy(seconds),)) for seconds in (first, second)]
-    passes[0].start()
-    time.sleep(0.1)
-    passes[1].start()
-    [one.join() for one in passes]
-    assert blas_threads() == before, "after passes at once"
-assert len(seen) == 32 and all(threads == {1} for threads in seen), seen
-print("before", before)
-"""
-
-
-def test_compute_limits_blas_threads_and_puts_them_back(backend):
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
-    run = subprocess.run([sys.executable, "-c", BLAS_THREADS], capture_output=True, text=True, env=environment)
-    assert run.stdout == "before {2}\n", run.stderr
 
 
 @pytest.mark.parametrize("blocks", [2, 3, 128, 200])

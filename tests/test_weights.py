@@ -1,0 +1,189 @@
+"""Weight files: what is refused, and what is never half-written."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import zipfile
+
+import numpy as np
+import pytest
+
+import fc_arrayapi as fc
+from fc_arrayapi import namespace
+
+W, B = np.arange(6.0).reshape(2, 3), np.arange(3.0)
+
+
+def npz(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrays", "exception", "message"),
+    [
+        ({"B": B}, ValueError, "has the entries ['B']; a layer's file has W and, for a bias, B"),
+        ({"W": W, "b": B}, ValueError, "has the entries ['W', 'b']; a layer's file has W and, for a bias, B"),
+        ({"W": W.astype(int)}, TypeError, "W has dtype int64; weights are float16, float32, float64"),
+        (
+            {"W": np.asarray([[None]])},
+            ValueError,
+            "W.npy: holds Python objects, which are never unpickled here",
+        ),
+    ],
+)
+def test_a_file_that_is_no_layer_is_refused(tmp_path, arrays, exception, message):
+    path = npz(tmp_path / "layer.npz", **arrays)
+    with pytest.raises(exception, match=f"^{re.escape(f'{path}: {message}')}$"):
+        fc.FullyConnected.load(path)
+
+
+def test_a_broken_file_is_refused(tmp_path):
+    whole = npz(tmp_path / "whole.npz", W=W).read_bytes()
+    for name, content in (("cut.npz", whole[:-30]), ("text.npz", b"hello"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: is no whole .npz file \("):
+            fc.FullyConnected.load(tmp_path / name)
+        (tmp_path / name).rename(tmp_path / "x.safetensors")
+        with pytest.raises(ValueError, match=r"x.safetensors: is no whole .safetensors file \("):
+            fc.FullyConnected.load(tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError):
+        fc.FullyConnected.load(tmp_path / "missing.npz")
+
+
+def test_a_header_that_asks_for_more_than_there_is_is_refused_before_memory_is_taken(tmp_path):
+    path = tmp_path / "lie.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("W.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)})
+    with pytest.raises(ValueError, match=r"W.npy: has 128 bytes, its header asks for 8000000000000000128: "):
+        fc.FullyConnected.load(path)
+
+
+def npz_with(path, header=None, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        if header is None:
+            with archive.open("W.npy", "w") as member:
+                np.lib.format.write_array(member, W)
+        else:
+            with archive.open("W.npy", "w") as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(bytes(80))
+    return path
+
+
+def test_what_save_never_writes_is_refused(tmp_path):
+    bomb = tmp_path / "bomb.npz"
+    np.savez_compressed(bomb, W=np.zeros((1000, 1000)))
+    with pytest.raises(ValueError, match=r"bomb.npz: W.npy is compressed or encrypted, so its size can't be checked "):
+        fc.FullyConnected.load(bomb)
+    for shape in ((-2, -3), (-1, 3)):
+        path = npz_with(tmp_path / "x.npz", {"descr": "<f8", "fortran_order": False, "shape": shape})
+        with pytest.raises(ValueError, match=r"W.npy: its header asks for the shape \(-"):
+            fc.FullyConnected.load(path)
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("folder.npz", "folder.safetensors"):
+        with pytest.raises(ValueError, match=rf"{name}: is no file$"):
+            fc.FullyConnected.load(tmp_path / name)
+
+
+@pytest.mark.only("torch")
+def test_safetensors_of_other_dtypes_are_refused(backend, tmp_path):
+    from safetensors.torch import save_file
+
+    for dtype in ("bfloat16", "float8_e4m3fn", "int32"):
+        path = tmp_path / "layer.safetensors"
+        save_file({"W": backend.xp.ones((2, 2)).to(backend.dtype(dtype))}, path)
+        with pytest.raises(TypeError, match=r"W has dtype \w+; weights are float16, float32, float64$"):
+            fc.FullyConnected.load(path)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_saving_over_a_file_keeps_its_permissions_and_links(tmp_path, suffix):
+    target, link = tmp_path / f"target{suffix}", tmp_path / f"link{suffix}"
+    target.touch(mode=0o600)
+    link.symlink_to(target)
+    fc.FullyConnected(W).save(link)
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    np.testing.assert_array_equal(fc.FullyConnected.load(target).W, W)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere$"):
+        fc.FullyConnected(W).save(tmp_path / "nowhere" / f"layer{suffix}")
+    long = tmp_path / f"{'n' * (255 - len(suffix))}{suffix}"
+    fc.FullyConnected(W).save(long)
+    assert long.exists()
+
+
+def test_big_endian_weights_go_to_every_library(backend, tmp_path):
+    fc.FullyConnected(W.astype(">f4")).save(tmp_path / "layer.npz")
+    np.savez(tmp_path / "other.npz", W=W.astype(">f4"))
+    for name in ("layer.npz", "other.npz"):
+        loaded = fc.FullyConnected.load(tmp_path / name, xp=backend.xp)
+        np.testing.assert_array_equal(namespace.to_numpy(loaded.W), W.astype("float32"))
+
+
+def test_other_endings_and_dtypes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"layer.pt: weights are kept in .npz or .safetensors files$"):
+        fc.FullyConnected(W).save(tmp_path / "layer.pt")
+    with pytest.raises(ValueError, match=r"layer: weights are kept in .npz or .safetensors files$"):
+        fc.FullyConnected.load(tmp_path / "layer")
+    with pytest.raises(TypeError, match=r"^W has dtype \w+; files hold float16, float32, float64: convert it "):
+        fc.FullyConnected(W.astype(np.longdouble)).save(tmp_path / "layer.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.needs("bfloat16")
+def test_bfloat16_is_refused_with_a_way_out(backend, tmp_path):
+    layer = fc.FullyConnected(backend.xp.ones((2, 2), dtype=backend.xp.bfloat16))
+    with pytest.raises(TypeError, match=r"^W has dtype bfloat16; files hold float16, float32, float64: convert it "):
+        layer.save(tmp_path / "layer.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, suffix, error, monkeypatch):
+    path = tmp_path / f"layer{suffix}"
+    fc.FullyConnected(W, B).save(path)
+    before = path.read_bytes()
+
+    def fail(handle):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(error)):
+        fc.FullyConnected(2 * W, B).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
+    fc.FullyConnected(W).save(tmp_path / "layer.npz")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "layer.npz").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_layouts_and_sizes_come_back_bit_for_bit(tmp_path, dtype, suffix):
+    for weight in (W, W[::-1, ::-1], W.T, np.zeros((0, 3)), np.asarray([[np.nan, -0.0, np.inf]])):
+        array = weight.astype(dtype)
+        fc.FullyConnected(array).save(tmp_path / f"layer{suffix}")
+        loaded = fc.FullyConnected.load(tmp_path / f"layer{suffix}").W
+        assert loaded.shape == array.shape
+        assert loaded.astype(array.dtype).tobytes() == array.tobytes()
+
+
+def test_a_missing_safetensors_package_is_named(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("safetensors"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match=r"pip install 'fc_arrayapi\[safetensors\]'$"):
+        fc.FullyConnected(W).save(tmp_path / "layer.safetensors")
+    assert list(tmp_path.iterdir()) == []
