@@ -7,6 +7,10 @@ are used: both work with ``array.query-planning`` on and off, and building compu
 
 from __future__ import annotations
 
+import math
+import operator
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -52,8 +56,49 @@ def contract(
     ValueError
         If chunk sizes are unknown and the operands have different numbers of blocks.
     """
-    da = dask_array()
     operands, indices = _one_index_an_axis(operands, indices)
+    meta = func(*(array._meta for array in operands))
+    terms, index = _sum_of_terms(func, names, operands, indices, output, meta)
+    dtype = meta.dtype if dtype is None else dtype
+    if len(index) == len(output) and dtype == meta.dtype:
+        return terms
+    return _finished(terms, index, output, meta, dtype, part=None)
+
+
+def contract_together(
+    func: Callable[..., tuple[Array, ...]],
+    names: Sequence[str],
+    operands: Sequence[Array],
+    indices: Sequence[Sequence[str]],
+    outputs: Sequence[Sequence[str]],
+    dtypes: Sequence[Any],
+) -> tuple[Array, ...]:
+    """Make several sums over the same blocks in the same tasks, as dW and dB over those of the batch.
+
+    The parameters are those of `contract`; `func` returns a block for each of `outputs`, whose
+    first one has the indices of the others too.
+    """
+    metas = func(*(array._meta for array in operands))
+    terms, index = _sum_of_terms(func, names, operands, indices, outputs[0], metas[0])
+    return tuple(
+        _finished(terms, index, output, meta, dtype, part)
+        for part, (output, meta, dtype) in enumerate(zip(outputs, metas, dtypes, strict=True))
+    )
+
+
+def _sum_of_terms(
+    func: Callable[..., Any],
+    names: Sequence[str],
+    operands: Sequence[Array],
+    indices: Sequence[Sequence[str]],
+    output: Sequence[str],
+    meta: Array,
+) -> tuple[Array, tuple[str, ...]]:
+    """Return what `func` makes of the blocks, summed over blocks, and the index of each of its axes.
+
+    A block of it is what `func` returns, whatever its shape: only `_finish` looks at it.
+    """
+    da = dask_array()
     operands = align(names, operands, indices)
     blocks = {
         label: count
@@ -62,19 +107,16 @@ def contract(
     }
     # A summed index of one block is left to `func`, which gets that block in a list.
     summed = tuple(label for label, count in blocks.items() if count > 1 and label not in output)
-    meta = func(*(array._meta for array in operands))
-    xp = namespace.of(meta)
-    dtype = meta.dtype if dtype is None else dtype
     index = (*output, *summed)
+    meta = namespace.of(meta).zeros((0,) * len(index), dtype=meta.dtype)
     terms = da.blockwise(
         _contract_blocks,
         index,
         *(part for pair in zip(operands, indices, strict=True) for part in pair),
         apply=func,
-        summed=len(summed),
         adjust_chunks=dict.fromkeys(summed, 1),
         align_arrays=False,
-        meta=xp.zeros((0,) * len(index), dtype=meta.dtype),
+        meta=meta,
     )
     # One index at a time: over several at once Dask's tree holds 2 to the power of their number.
     for axis in range(len(output), len(index)):
@@ -87,19 +129,24 @@ def contract(
             concatenate=False,
             split_every=2,
             dtype=meta.dtype,
-            meta=xp.zeros((0,) * len(index), dtype=meta.dtype),
+            meta=meta,
         )
-    if not summed and dtype == meta.dtype:
-        return terms
-    return da.blockwise(
+    return terms, index
+
+
+def _finished(
+    terms: Array, index: Sequence[str], output: Sequence[str], meta: Array, dtype: Any, part: int | None
+) -> Array:
+    """Take a part of the summed terms, in the dtype of the result."""
+    return dask_array().blockwise(
         _finish,
         tuple(output),
         terms,
         index,
-        kept=len(output),
+        part=part,
         dtype_of_sum=dtype,
         align_arrays=False,
-        meta=xp.zeros((0,) * len(output), dtype=dtype),
+        meta=namespace.of(meta).zeros((0,) * len(output), dtype=dtype),
     )
 
 
@@ -138,12 +185,87 @@ def one_block(array: Array, axis: int) -> Array:
     return array if array.numblocks[axis] == 1 else array.rechunk({axis: -1})
 
 
+def whole_features(
+    where: str, names: Sequence[str], operands: Sequence[Array], indices: Sequence[Sequence[str]]
+) -> list[Array]:
+    """Bring c and s, the features, into one block each, where no block gets larger than Dask's own are.
+
+    Otherwise features stay in the blocks they have, the same in every operand, and a warning
+    says what to call before: blockwise over features takes more and smaller products.
+    """
+    operands = list(operands)
+    for label in ("c", "s"):
+        too_large = merge_blocks(operands, indices, label)
+        if too_large is not None:
+            k, axis = too_large
+            message = _features_in_blocks(where, names[k], label, operands[k], axis)
+            warnings.warn(message, UserWarning, stacklevel=_callers_level())
+    return operands
+
+
+def merge_blocks(operands: list[Array], indices: Sequence[Sequence[str]], label: str) -> tuple[int, int] | None:
+    """Bring an index into one block in every operand, in place, if all these blocks fit Dask's array.chunk-size.
+
+    Returns the operand and the axis that would not fit; the others have its blocks then.
+    """
+    having = [
+        (k, index.index(label)) for k, index in zip(range(len(operands)), indices, strict=False) if label in index
+    ]
+    split = [(k, axis) for k, axis in having if operands[k].numblocks[axis] > 1]
+    if any(size != size for k, axis in split for size in operands[k].chunks[axis]):
+        return None  # unknown sizes: compared block by block
+    too_large = next(((k, axis) for k, axis in split if _block_bytes(operands[k], axis) > _chunk_size()), None)
+    if too_large is None:
+        for k, axis in split:
+            operands[k] = one_block(operands[k], axis)
+        return None
+    wanted = operands[too_large[0]].chunks[too_large[1]]
+    for k, axis in having:
+        operands[k] = operands[k].rechunk({axis: wanted})
+    return too_large
+
+
+def _block_bytes(array: Array, axis: int) -> float:
+    """Return the bytes of the largest block that there is once an axis is one block; nan counts as nothing."""
+    sizes = [array.shape[axis] if own == axis else max(chunks) for own, chunks in enumerate(array.chunks)]
+    return float(math.prod(sizes) * array.dtype.itemsize)
+
+
+def _features_in_blocks(where: str, name: str, label: str, array: Array, axis: int) -> str:
+    limit = _chunk_size()
+    feature = {"c": "input features", "s": "output features"}[label]
+    largest = _block_bytes(array, axis)
+    rows = max(1, int(max(array.chunks[0]) * limit // largest))
+    call = f"{name}.rechunk({{0: {rows}, {axis}: -1}})" if axis > 0 else f"{name}.rechunk(-1)"
+    return (
+        f"{where}: {name} has {array.numblocks[axis]} blocks along axis {label} ({feature}), and in one block of all "
+        f"{array.shape[axis]} it would have blocks of {largest / 2**20:,.0f} MiB, more than Dask's array.chunk-size of "
+        f"{limit / 2**20:,.0f} MiB: it is contracted block by block along {label} too, which takes longer; "
+        f"call {call} before"
+    )
+
+
+def _callers_level() -> int:
+    """Return the stacklevel that points a warning at the first line outside the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__package__") == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def _chunk_size() -> int:
+    import dask.config
+    import dask.utils
+
+    return int(dask.utils.parse_bytes(dask.config.get("array.chunk-size")))
+
+
 def lift(array: Array, like: Array) -> Array:
-    """Return a Dask array of one block; a NumPy array gets a name made from its content."""
+    """Return a Dask array as it is, and a NumPy array as one of one block, under a name made from its content."""
     if namespace.is_chunked(namespace.of(array)):
         if has_unknown_blocks(array):
             raise ValueError("W or B has blocks of unknown size: call compute_chunk_sizes() on it first")
-        return array if max(array.numblocks, default=1) == 1 else array.rechunk(-1)
+        return array
     # The library of the blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
     return dask_array().from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
 
@@ -180,10 +302,9 @@ def _one_index_an_axis(
     return single, unique
 
 
-def _contract_blocks(*blocks: Any, apply: Callable[..., Array], summed: int) -> Array:
-    """Contract one block of each operand, with an axis of size 1 for each index that is summed over blocks."""
-    term = apply(*map(_only, blocks))
-    return namespace.of(term).reshape(term, (*term.shape, *[1] * summed)) if summed else term
+def _contract_blocks(*blocks: Any, apply: Callable[..., Any]) -> Any:
+    """Contract one block of each operand."""
+    return apply(*map(_only, blocks))
 
 
 def _only(block: Any) -> Array:
@@ -193,22 +314,23 @@ def _only(block: Any) -> Array:
     return block
 
 
-def _keep(term: Array, axis: Any = None, keepdims: Any = None) -> Array:
+def _keep(term: Any, axis: Any = None, keepdims: Any = None) -> Any:
     return term
 
 
-def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Array:
-    """Add terms that come in a list, nested once for each axis."""
+def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Any:
+    """Add terms that come in a list, nested once for each axis; a term may be a tuple of arrays."""
     if not isinstance(terms, list):
         return terms
     total = _add(terms[0])
     for other in terms[1:]:
-        total = total + _add(other)
+        term = _add(other)
+        total = tuple(map(operator.add, total, term)) if isinstance(term, tuple) else total + term
     return total
 
 
-def _finish(total: Any, kept: int, dtype_of_sum: Any) -> Array:
-    """Drop the axes of size 1 that were summed, and round to the dtype of the result."""
+def _finish(total: Any, part: int | None, dtype_of_sum: Any) -> Array:
+    """Take one part of a sum, and round it to the dtype of the result."""
     total = _only(total)
-    xp = namespace.of(total)
-    return xp.astype(xp.reshape(total, total.shape[:kept]), dtype_of_sum, copy=False)
+    total = total if part is None else total[part]
+    return namespace.of(total).astype(total, dtype_of_sum, copy=False)

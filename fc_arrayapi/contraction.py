@@ -351,9 +351,13 @@ def _einsum_chunked(equation: _Equation, operands: Sequence[Array], optimize: An
         inputs, output = step.split("->")
         terms = [remaining.pop(position) for position in positions]
         names = [f"operand {position} of {step}" for position in range(len(terms))]
-        remaining.append(
-            chunked.contract(partial(_einsum_blocks, step), names, terms, [list(i) for i in inputs.split(",")], output)
-        )
+        indices = inputs.split(",")
+        if len(terms) == 2:
+            # One product of wide blocks instead of a sum of products of narrow ones; but not
+            # along the first axis, which is the batch.
+            for label in sorted(set(indices[0][1:]) & set(indices[1]) - set(output)):
+                chunked.merge_blocks(terms, indices, label)
+        remaining.append(chunked.contract(partial(_einsum_blocks, step), names, terms, indices, output))
     return remaining[0]
 
 

@@ -342,44 +342,100 @@ def _unrows(xp: Namespace, rows: Array, like: Array) -> Array:
 
 def _forward_chunked(X: Array, W: Array, B: Array | None) -> Array:
     n = _batch_index(X)
-    operands, indices = [chunked.one_block(X, -1), chunked.lift(W, X)], [(*n, "c"), ("c", "s")]
-    if B is not None:
-        operands, indices = [*operands, chunked.lift(B, X)], [*indices, ("s",)]
-    return chunked.contract(forward, ("X", "W", "B")[: len(operands)], operands, indices, (*n, "s"))
+    names, indices = ("X", "W", "B"), [(*n, "c"), ("c", "s"), ("s",)]
+    X, W = chunked.whole_features("forward", names, [X, chunked.lift(W, X)], indices)
+    if B is None:
+        return _product_chunked(forward, names[:2], [X, W], indices[:2], (*n, "s"))
+    B = chunked.lift(B, X)
+    if X.numblocks[-1] == 1:
+        return chunked.contract(forward, names, [X, W, B], indices, (*n, "s"))
+    Y = _product_chunked(forward, names[:2], [X, W], indices[:2], (*n, "s"))
+    return chunked.contract(_add_bias_of_block, ("Y", "B"), [Y, B], [(*n, "s"), ("s",)], (*n, "s"))
+
+
+def _product_chunked(func: Any, names: Any, operands: list[Array], indices: Any, output: tuple[str, ...]) -> Array:
+    """Multiply blocks; where the summed features are in several blocks, their products are added as any sum is."""
+    xp = namespace.of(operands[0])
+    dtype, acc_dtype = sum_dtypes(xp, (operands[0].dtype, operands[1].dtype))
+    if dtype != acc_dtype and operands[0].numblocks[-1] > 1:
+        func = partial(_product_of_blocks, func, acc_dtype)
+    return chunked.contract(func, names, operands, indices, output, dtype=dtype)
 
 
 def _backward_chunked(
     xp: Namespace, X: Array, W: Array, dY: Array, wanted: tuple[str, ...], acc_dtype: Any
 ) -> Gradients:
     n = _batch_index(X)
-    indices = [(*n, "c"), (*n, "s")]
-    X, dY = chunked.align(("X", "dY"), (X, dY), indices)
-    if chunked.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
-        operands = [chunked.one_block(X, -1), chunked.one_block(dY, -1)]
-        dY = chunked.contract(_dY_of_block, ("X", "dY"), operands, indices, indices[1])
-    return Gradients(
-        _grad_input_chunked(dY, W) if "dX" in wanted else None,
-        _grad_weight_chunked(xp, X, dY, acc_dtype) if "dW" in wanted else None,
-        _grad_bias_chunked(xp, dY, acc_dtype) if "dB" in wanted else None,
-    )
+    names, indices = ("X", "dY"), [(*n, "c"), (*n, "s")]
+    X, dY = chunked.align(names, (X, dY), indices)
+    dX = dW = dB = None
+    if "dX" in wanted:
+        checked = dY
+        if chunked.has_unknown_blocks(X, dY):  # dX alone would not look at X
+            checked = chunked.contract(_dY_of_block, names, [X, dY], indices, indices[1])
+        dX = _grad_input_chunked(checked, W)
+    if "dW" in wanted and "dB" in wanted:
+        dW, dB = _sums_chunked(xp, X, dY, acc_dtype)
+    elif "dW" in wanted:
+        dW = _grad_weight_chunked(xp, X, dY, acc_dtype)
+    elif "dB" in wanted:
+        if chunked.has_unknown_blocks(X, dY):
+            dY = chunked.contract(_dY_of_block, names, [X, dY], indices, indices[1])
+        dB = _grad_bias_chunked(xp, dY, acc_dtype)
+    return Gradients(dX, dW, dB)
 
 
 def _grad_input_chunked(dY: Array, W: Array) -> Array:
-    dY, n = chunked.one_block(dY, -1), _batch_index(dY)
-    return chunked.contract(grad_input, ("dY", "W"), [dY, chunked.lift(W, dY)], [(*n, "s"), ("c", "s")], (*n, "c"))
+    n = _batch_index(dY)
+    names, indices = ("dY", "W"), [(*n, "s"), ("c", "s")]
+    operands = chunked.whole_features("grad_input", names, [dY, chunked.lift(W, dY)], indices)
+    return _product_chunked(grad_input, names, operands, indices, (*n, "c"))
 
 
 def _grad_weight_chunked(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
+    n = _batch_index(X)
+    names, indices = ("X", "dY"), [(*n, "c"), (*n, "s")]
     dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
+    operands = chunked.whole_features("grad_weight", names, [X, dY], indices)
     term = partial(_weight_of_block, acc_dtype=acc_dtype)
-    X, dY, n = chunked.one_block(X, -1), chunked.one_block(dY, -1), _batch_index(X)
-    return chunked.contract(term, ("X", "dY"), [X, dY], [(*n, "c"), (*n, "s")], ("c", "s"), dtype=dtype)
+    return chunked.contract(term, names, operands, indices, ("c", "s"), dtype=dtype)
 
 
 def _grad_bias_chunked(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
+    indices = [(*_batch_index(dY), "s")]
     dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
+    operands = chunked.whole_features("grad_bias", ("dY",), [dY], indices)
     term = partial(_bias_of_block, acc_dtype=acc_dtype)
-    return chunked.contract(term, ("dY",), [chunked.one_block(dY, -1)], [(*_batch_index(dY), "s")], ("s",), dtype=dtype)
+    return chunked.contract(term, ("dY",), operands, indices, ("s",), dtype=dtype)
+
+
+def _sums_chunked(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> tuple[Array, Array]:
+    """Return dW and dB, both summed over the batch by the same tasks."""
+    n = _batch_index(X)
+    names, indices = ("X", "dY"), [(*n, "c"), (*n, "s")]
+    dtypes = [sum_dtypes(xp, dtypes)[0] for dtypes in ((X.dtype, dY.dtype), (dY.dtype,))]
+    acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1]
+    X, dY = chunked.whole_features("backward", names, [X, dY], indices)
+    if X.numblocks[-1] > 1:  # dY would be summed once for each block along c
+        return _grad_weight_chunked(xp, X, dY, acc_dtype), _grad_bias_chunked(xp, dY, acc_dtype)
+    term = partial(_sums_of_block, acc_dtype=acc_dtype)
+    dW, dB = chunked.contract_together(term, names, [X, dY], indices, [("c", "s"), ("s",)], dtypes)
+    return dW, dB
+
+
+def _product_of_blocks(func: Any, dtype: Any, *blocks: Array) -> Array:
+    """Return a product in the dtype in which several are added."""
+    product = func(*blocks)
+    return namespace.of(product).astype(product, dtype)
+
+
+def _add_bias_of_block(Y: Array, B: Array) -> Array:
+    return Y + B
+
+
+def _sums_of_block(X: Array, dY: Array, acc_dtype: Any) -> tuple[Array, Array]:
+    """Return one block's parts of dW and dB."""
+    return _weight_of_block(X, dY, acc_dtype), _bias_of_block(dY, acc_dtype)
 
 
 def _dY_of_block(X: Array, dY: Array) -> Array:

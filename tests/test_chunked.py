@@ -7,24 +7,12 @@ import re
 import numpy as np
 import pytest
 from assertions import ComputedError, assert_array, nothing_computes
+from batches import B, W, X, assert_all, dY, numbers
 
 import fc_arrayapi as fc
 from fc_arrayapi import namespace
 
 pytestmark = pytest.mark.only("dask.array")
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-X, W, B, dY = numbers(100, 6), numbers(6, 5, seed=1), numbers(5, seed=2), numbers(100, 5, seed=3)
-
-
-def assert_all(results, *, like):
-    expected = (fc.testing.reference_forward(X, W, B), *fc.testing.reference_backward(X, W, dY))
-    for result, reference in zip(results, expected, strict=True):
-        assert_array(result, reference, like=like, rtol=1e-12)
 
 
 def test_the_scheduler_that_raises_does_raise(backend):
@@ -181,7 +169,7 @@ def test_the_tree_holds_few_terms(backend, blocks):
 
     class CountTerms(Callback):
         def _posttask(self, key, result, graph, state, worker):
-            alive.append(sum(getattr(value, "shape", None) == (6, 5, 1) for value in state["cache"].values()))
+            alive.append(sum(getattr(value, "shape", ())[:2] == (6, 5) for value in state["cache"].values()))
 
     x = backend.asarray(numbers(2 * blocks, 6), chunks=(2, 6))
     dy = backend.asarray(numbers(2 * blocks, 5), chunks=(2, 5))
@@ -237,3 +225,51 @@ def test_a_dask_layer_computes_like_any_other(backend):
     layer = fc.FullyConnected.init(6, 5, xp=backend.xp)
     x = backend.asarray(X, chunks=(50, 6))
     assert_array(layer(x), X @ namespace.to_numpy(layer.W), like=x, rtol=1e-12)
+
+
+def count_tasks(*arrays):
+    return len({key for array in arrays for key in dict(array.__dask_graph__())})
+
+
+class Source:
+    """Zeros that no one holds."""
+
+    def __init__(self, *shape):
+        self.shape, self.dtype, self.ndim = shape, np.dtype("float32"), len(shape)
+
+    def __dask_tokenize__(self):
+        return ("Source", self.shape)
+
+    def __getitem__(self, index):
+        return np.zeros([len(range(*part.indices(n))) for part, n in zip(index, self.shape, strict=True)], "float32")
+
+
+def lazy_zeros(backend, *shape, chunks):
+    return backend.xp.from_array(Source(*shape), chunks=chunks)
+
+
+@pytest.mark.parametrize("blocks", [16, 1000])
+def test_tasks_per_block(backend, blocks):
+    """At most 3 for the forward pass and 8 for dX, dW and dB together, sources included."""
+    x = lazy_zeros(backend, 10 * blocks, 6, chunks=(10, 6))
+    dy = lazy_zeros(backend, 10 * blocks, 5, chunks=(10, 5))
+    assert count_tasks(fc.forward(x, W, B)) <= 2 * blocks + 5
+    assert count_tasks(*fc.backward(x, W, dy)) <= 6 * blocks + 6
+    assert count_tasks(*fc.backward(x, W, dy, needs=("dW", "dB"))[1:]) <= 5 * blocks + 6
+
+
+def test_the_batch_keeps_its_blocks_beside_a_wide_weight(backend):
+    Y = fc.forward(lazy_zeros(backend, 10**6, 64, chunks=(10**4, 64)), np.ones((64, 4096), "float32"))
+    assert Y.numblocks == (100, 1)
+    assert count_tasks(Y) <= 300
+
+
+@pytest.mark.parametrize("rows", [700, 1500, 300, 50, 10000])
+def test_a_batch_in_other_blocks_is_aligned(backend, rows):
+    """At most 1.5 times the tasks of the aligned case, and those of the re-chunk; no block gets smaller than X's."""
+    x = lazy_zeros(backend, 100_000, 6, chunks=(1000, 6))
+    dy = lazy_zeros(backend, 100_000, 5, chunks=(rows, 5))
+    aligned = count_tasks(*fc.backward(x, W, lazy_zeros(backend, 100_000, 5, chunks=(1000, 5))))
+    grads = fc.backward(x, W, dy)
+    assert grads.dX.chunks[0] == x.chunks[0]
+    assert count_tasks(*grads) <= 1.5 * aligned + count_tasks(dy.rechunk((1000, 5)))

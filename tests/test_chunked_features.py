@@ -1,0 +1,97 @@
+"""C or S in several blocks: one block where it fits, else block by block with a warning that says what to call."""
+
+from __future__ import annotations
+
+import re
+import warnings
+
+import dask
+import numpy as np
+import pytest
+from assertions import assert_array, nothing_computes
+from batches import B, W, X, assert_all, dY, numbers
+
+import fc_arrayapi as fc
+
+pytestmark = pytest.mark.only("dask.array")
+
+
+@pytest.fixture
+def small_blocks():
+    """Blocks of 10 rows of X or dY in float64 fit; blocks of 20 do not."""
+    with dask.config.set({"array.chunk-size": "600 B"}):
+        yield
+
+
+def test_features_in_blocks_become_one_where_that_fits(backend):
+    x, dy = backend.asarray(X, chunks=(10, 2)), backend.asarray(dY, chunks=(10, 3))
+    w, b = backend.asarray(W, chunks=(3, 2)), backend.asarray(B, chunks=2)
+    with nothing_computes(backend):
+        results = (fc.forward(x, w, b), *fc.backward(x, w, dy))
+    assert [array.numblocks for array in results] == [(10, 1), (10, 1), (1, 1), (1,)]
+    assert_all(results, like=x)
+
+
+@pytest.mark.parametrize("weights", ["NumPy", "one block", "blocks"])
+def test_features_that_do_not_fit_are_contracted_in_their_blocks(backend, small_blocks, weights):
+    x, dy = backend.asarray(X, chunks=(50, 2)), backend.asarray(dY, chunks=(50, 3))
+    chunks = {"one block": (6, 5), "blocks": (4, 2)}.get(weights)
+    w, b = (W, B) if chunks is None else (backend.asarray(W, chunks=chunks), backend.asarray(B, chunks=chunks[1:]))
+    with nothing_computes(backend), pytest.warns(UserWarning, match="block by block"):
+        results = (fc.forward(x, w, b), *fc.backward(x, w, dy))
+    assert results[0].chunks[0] == x.chunks[0]
+    assert_all(results, like=x)
+
+
+def test_the_warning_gives_the_call_that_helps(backend, small_blocks):
+    x = backend.asarray(X, chunks=(50, 2))
+    message = (
+        "forward: X has 3 blocks along axis c (input features), and in one block of all 6 it would have blocks of "
+        "0 MiB, more than Dask's array.chunk-size of 0 MiB: it is contracted block by block along c too, which takes "
+        "longer; call X.rechunk({0: 12, 1: -1}) before"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
+        fc.forward(x, W)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array(fc.forward(x.rechunk({0: 12, 1: -1}), W), X @ W, like=x, rtol=1e-12)
+
+
+@pytest.mark.parametrize("function", ["grad_input", "grad_weight", "grad_bias"])
+def test_every_gradient_alone_warns(backend, small_blocks, function):
+    x, dy = backend.asarray(X, chunks=(50, 2)), backend.asarray(dY, chunks=(50, 3))
+    arguments = {"grad_input": (dy, W), "grad_weight": (x, dy), "grad_bias": (dy,)}[function]
+    with pytest.warns(UserWarning, match=rf"^{function}: .*\.rechunk\({{0: \d+, 1: -1}}\) before$") as caught:
+        result = getattr(fc, function)(*arguments)
+    assert all(warning.filename == __file__ for warning in caught)
+    expected = dict(
+        zip(("grad_input", "grad_weight", "grad_bias"), fc.testing.reference_backward(X, W, dY), strict=True)
+    )
+    assert_array(result, expected[function], like=x, rtol=1e-12)
+
+
+def test_float16_products_of_blocks_are_added_in_float32(backend, small_blocks):
+    ones = np.ones((40, 4096), "float16")
+    with pytest.warns(UserWarning, match="block by block"):
+        Y = fc.forward(backend.asarray(ones, chunks=(40, 1)), np.ones((4096, 2), "float16"))
+    assert_array(Y, np.full((40, 2), 4096.0), like=backend.asarray(ones), rtol=0)  # in float16 it would stop at 2048
+
+
+def test_a_weight_too_large_for_one_block(backend, small_blocks):
+    w = backend.asarray(numbers(6, 40, seed=5), chunks=(6, 10))
+    x = backend.asarray(X, chunks=(10, 6))
+    with pytest.warns(UserWarning, match=r"^forward: W has 4 blocks along axis s .*; call W\.rechunk\(") as caught:
+        Y = fc.forward(x, w)
+    assert len(caught) == 1
+    assert Y.chunks == (x.chunks[0], (10,) * 4)
+    assert_array(Y, X @ numbers(6, 40, seed=5), like=x, rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunks", [((1000, 64), (64, 512)), ((1000, 64), (512, 64))], ids=str)
+def test_tasks_of_chunked_features(backend, chunks):
+    """Dask's own matmul takes 21,364 tasks for the first case."""
+    x = backend.xp.zeros((100_000, 4096), chunks=chunks[0], dtype="float32")
+    w = backend.xp.zeros((4096, 512), chunks=chunks[1], dtype="float32")
+    for Y in (fc.forward(x, w), fc.einsum("nc,cs->ns", x, w)):
+        assert len(dict(Y.__dask_graph__())) <= 21_364
