@@ -15,8 +15,7 @@ from typing import Any
 from .lowering import keep, lower
 from .namespace import Array, Namespace, dtype_name, is_numpy, slices_copy, sum_in_own_dtype, sums_pairwise
 
-GRAD_WEIGHT = "nc,ns->cs"
-_product = lower(GRAD_WEIGHT)
+_product = lower("nc,ns->cs")
 
 # A batch up to this long is one call of matmul: accurate enough on every library measured.
 PLAIN_ROWS = 4096

@@ -12,7 +12,10 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
+
+import numpy as np
 
 from . import namespace
 from .namespace import Array
@@ -270,11 +273,6 @@ def lift(array: Array, like: Array) -> Array:
     return dask_array().from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
 
 
-def from_source(source: Any, rows: int) -> Array:
-    """Make a Dask array of whatever has a shape, a dtype and slices, with `rows` rows in a block."""
-    return dask_array().from_array(source, chunks=(rows, *source.shape[1:]))
-
-
 def dask_array() -> Any:
     """Return Dask's array module."""
     try:
@@ -334,3 +332,81 @@ def _finish(total: Any, part: int | None, dtype_of_sum: Any) -> Array:
     total = _only(total)
     total = total if part is None else total[part]
     return namespace.of(total).astype(total, dtype_of_sum, copy=False)
+
+
+# Blocks to and from files.
+
+
+def from_source(source: Any, rows: int) -> Array:
+    """Make a Dask array of whatever has a shape, a dtype and slices, with `rows` rows in a block."""
+    return dask_array().from_array(source, chunks=(rows, *source.shape[1:]), fancy=False)
+
+
+def is_chunked(array: Any) -> bool:
+    """Say whether something is a Dask array; unlike `namespace.of`, of anything at all."""
+    return isinstance(array, dask_array().Array)
+
+
+def bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return where each block of an axis starts and stops, from their sizes."""
+    stops = list(accumulate(map(int, sizes)))
+    return list(zip([0, *stops], stops, strict=False))
+
+
+def each_block(func: Callable[..., None], array: Array, **fixed: Any) -> Array:
+    """Call a function with each block and where it lies, for what it does and not for what it returns.
+
+    Parameters
+    ----------
+    func : callable
+        Called in a task of its own with the block, a pair (start, stop) for each axis, and `fixed`.
+    array : dask array
+        With blocks of known sizes.
+    **fixed
+        Arguments of `func` by name, the same for every block.
+
+    Returns
+    -------
+    dask array of bool
+        One element for each block.
+    """
+    da = dask_array()
+    index = tuple(range(array.ndim))
+    places = [da.from_array(np.asarray(bounds(sizes)).ravel(), chunks=2) for sizes in array.chunks]
+    return da.blockwise(
+        _on_block,
+        index,
+        array,
+        index,
+        *(part for axis, place in enumerate(places) for part in (place, (axis,))),
+        apply=func,
+        fixed=fixed,
+        adjust_chunks=dict.fromkeys(index, 1),
+        align_arrays=False,
+        meta=np.empty((0,) * array.ndim, dtype=bool),
+    )
+
+
+def only_blocks(arrays: Sequence[Array], wanted: Sequence[Sequence[int]]) -> Any:
+    """Return one lazy value that computes some blocks of each array, by number in C order, and nothing else.
+
+    What the blocks share is computed once. Slices would not do: under query planning a sliced
+    source is another source, so that a block which a sum needs too would be read twice.
+    """
+    from dask.base import tokenize
+    from dask.core import flatten
+    from dask.delayed import Delayed
+
+    graph: dict[Any, Any] = {}
+    keys = []
+    for array, numbers in zip(arrays, wanted, strict=True):
+        graph.update(array.__dask_graph__())
+        all_keys = list(flatten(array.__dask_keys__()))
+        keys += [all_keys[number] for number in numbers]
+    name = f"blocks-{tokenize(keys)}"
+    return Delayed(name, {**graph, name: keys})
+
+
+def _on_block(block: Array, *places: Any, apply: Callable[..., None], fixed: dict[str, Any]) -> Any:
+    apply(block, tuple((int(start), int(stop)) for start, stop in places), **fixed)
+    return np.ones((1,) * block.ndim, dtype=bool)

@@ -95,3 +95,15 @@ def test_tasks_of_chunked_features(backend, chunks):
     w = backend.xp.zeros((4096, 512), chunks=chunks[1], dtype="float32")
     for Y in (fc.forward(x, w), fc.einsum("nc,cs->ns", x, w)):
         assert len(dict(Y.__dask_graph__())) <= 21_364
+
+
+@pytest.mark.needs("unknown_chunks")
+@pytest.mark.parametrize("needs", [("dX", "dW", "dB"), ("dX",), ("dB",)], ids=str)
+def test_features_in_blocks_beside_unknown_rows(backend, small_blocks, needs):
+    mask = X[:, 0] > 0
+    lazy_mask = backend.asarray(mask, chunks=50)
+    x, dy = backend.asarray(X, chunks=(50, 2))[lazy_mask], backend.asarray(dY, chunks=(50, 3))[lazy_mask]
+    grads = fc.compute(fc.backward(x, W, dy, needs=needs))[0]
+    expected = fc.testing.reference_backward(X[mask], W, dY[mask])
+    for name in needs:
+        np.testing.assert_allclose(getattr(grads, name), getattr(expected, name), rtol=1e-12, atol=1e-12)

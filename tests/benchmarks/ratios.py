@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -22,7 +23,14 @@ def against(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., Non
     """Return a function that measures `ours` against `rival`, and keeps what the table shows."""
 
     def measure(
-        case: str, ours: Callable[[], Any], rivals_name: str, rival: Callable[[], Any], *, at_most: float, seconds=2.0
+        case: str,
+        ours: Callable[[], Any],
+        rivals_name: str,
+        rival: Callable[[], Any],
+        *,
+        at_most: float,
+        seconds: float = 2.0,
+        anonymous: bool = False,
     ) -> None:
         ours(), rival()  # plans are made, caches are filled
         once = max(_time(rival, 1), 1e-7)
@@ -47,8 +55,8 @@ def against(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., Non
             rival_us=other / calls * 1e6,
             ratio=own / other,
             at_most=at_most,
-            peak_mb=_peak(ours),
-            rivals_peak_mb=_peak(rival),
+            peak_mb=(_peak_of_process if anonymous else _peak)(ours) / 1e6,
+            rivals_peak_mb=(_peak_of_process if anonymous else _peak)(rival) / 1e6,
         )
 
     return measure
@@ -62,13 +70,38 @@ def _time(function: Callable[[], Any], calls: int) -> float:
 
 
 def _peak(function: Callable[[], Any]) -> float:
-    """Return what Python and NumPy hold at most while the function runs, in MB, the result included."""
+    """Return the bytes that Python and NumPy hold at most while the function runs, the result included."""
     tracemalloc.start()
     try:
         function()
-        return tracemalloc.get_traced_memory()[1] / 1e6
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+def _peak_of_process(function: Callable[[], Any]) -> float:
+    """Return by how many bytes the anonymous memory of this process grows at most: files in the cache don't count."""
+    peak, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.002):
+            peak = max(peak, _anonymous())
+
+    before = _anonymous()
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        function()
+    finally:
+        done.set()
+        thread.join()
+    return max(0, peak - before)
+
+
+def _anonymous() -> int:
+    with open("/proc/self/status") as status:
+        return int(status.read().split("RssAnon:")[1].split()[0]) * 1024
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
