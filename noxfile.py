@@ -13,7 +13,7 @@ nox.options.error_on_missing_interpreters = True
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-BACKENDS = ["numpy", "array-api-strict", "dask", "torch", "jax"]
+BACKENDS = ["numpy", "array-api-strict", "dask", "distributed", "torch", "jax"]
 GPU_BACKENDS = ["cupy", "torch-cuda"]
 
 

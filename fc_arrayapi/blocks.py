@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from . import chunked, formulas, namespace, validation
+from . import alignment, chunked, formulas, namespace, validation
 from .accumulation import sum_dtypes, sum_products, sum_rows
 from .namespace import Array, Namespace
 
@@ -19,10 +19,10 @@ def forward(X: Array, W: Array, B: Array | None) -> Array:
     """Return Y, with the batch chunks of X."""
     n = _batch_index(X)
     names, indices = ("X", "W", "B"), [(*n, "c"), ("c", "s"), ("s",)]
-    operands = chunked.whole_features("forward", names, [X, chunked.lift(W, X)], indices)
+    operands = alignment.whole_features("forward", names, [X, alignment.lift(W, X)], indices)
     if B is None:
         return _product(forward_of_block, names[:2], operands, indices[:2], (*n, "s"))
-    B = chunked.lift(B, X)
+    B = alignment.lift(B, X)
     if operands[0].numblocks[-1] == 1:
         return chunked.contract(forward_of_block, names, [*operands, B], indices, (*n, "s"))
     Y = _product(forward_of_block, names[:2], operands, indices[:2], (*n, "s"))
@@ -33,14 +33,14 @@ def backward(xp: Namespace, X: Array, W: Array, dY: Array, wanted: Sequence[str]
     """Return dX, dW and dB. Where both dW and dB are wanted, the same tasks make them."""
     n = _batch_index(X)
     names, indices = ("X", "dY"), [(*n, "c"), (*n, "s")]
-    X, dY = chunked.align(names, (X, dY), indices)
+    X, dY = alignment.align(names, (X, dY), indices)
     compared = dY
-    if chunked.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
+    if alignment.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
         compared = chunked.contract(_dY_of_block, names, [X[..., :1], dY], indices, indices[1])
     dX = grad_input(compared, W) if "dX" in wanted else None
     if "dW" not in wanted:
         return [dX, None, grad_bias(xp, compared, acc_dtype) if "dB" in wanted else None]
-    operands = chunked.whole_features("backward", names, [X, dY], indices)
+    operands = alignment.whole_features("backward", names, [X, dY], indices)
     if "dB" not in wanted:
         return [dX, _weight_sum(xp, operands, indices, acc_dtype), None]
     if operands[0].numblocks[-1] > 1:  # dY would be summed once for each block along c
@@ -54,7 +54,7 @@ def grad_input(dY: Array, W: Array) -> Array:
     """Return dX, with the batch chunks of dY."""
     n = _batch_index(dY)
     names, indices = ("dY", "W"), [(*n, "s"), ("c", "s")]
-    operands = chunked.whole_features("grad_input", names, [dY, chunked.lift(W, dY)], indices)
+    operands = alignment.whole_features("grad_input", names, [dY, alignment.lift(W, dY)], indices)
     return _product(_grad_input_of_block, names, operands, indices, (*n, "c"))
 
 
@@ -62,7 +62,7 @@ def grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
     """Return dW, summed over the blocks of the batch."""
     n = _batch_index(X)
     indices = [(*n, "c"), (*n, "s")]
-    operands = chunked.whole_features("grad_weight", ("X", "dY"), [X, dY], indices)
+    operands = alignment.whole_features("grad_weight", ("X", "dY"), [X, dY], indices)
     return _weight_sum(xp, operands, indices, acc_dtype)
 
 
@@ -70,7 +70,7 @@ def grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
     """Return dB, summed over the blocks of the batch."""
     indices = [(*_batch_index(dY), "s")]
     dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
-    operands = chunked.whole_features("grad_bias", ("dY",), [dY], indices)
+    operands = alignment.whole_features("grad_bias", ("dY",), [dY], indices)
     return chunked.contract(
         partial(_bias_of_block, acc_dtype=acc_dtype), ("dY",), operands, indices, ("s",), dtype=dtype
     )

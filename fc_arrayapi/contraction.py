@@ -15,7 +15,7 @@ from typing import Any
 
 import opt_einsum
 
-from . import chunked, namespace
+from . import alignment, chunked, namespace
 from .lowering import Step, keep, lower
 from .namespace import Array, Namespace
 
@@ -342,7 +342,7 @@ def _find_path(equation: _Equation, shapes: Sequence[tuple[int, ...]], optimize:
 
 def _einsum_chunked(equation: _Equation, operands: Sequence[Array], optimize: Any) -> Array:
     """Contract Dask arrays: every step block by block, by the plan that arrays in memory take."""
-    remaining = [chunked.lift(operand, operands[0]) if not _is_chunked(operand) else operand for operand in operands]
+    remaining = [alignment.lift(operand, operands[0]) if not _is_chunked(operand) else operand for operand in operands]
     if equation.step is not None:
         steps: _Path = (((0,) * len(operands), f"{','.join(equation.inputs)}->{equation.output}"),)
     else:
@@ -356,7 +356,7 @@ def _einsum_chunked(equation: _Equation, operands: Sequence[Array], optimize: An
             # One product of wide blocks instead of a sum of products of narrow ones; but not
             # along the first axis, which is the batch.
             for label in sorted(set(indices[0][1:]) & set(indices[1]) - set(output)):
-                chunked.merge_blocks(terms, indices, label)
+                alignment.merge_blocks(terms, indices, label)
         remaining.append(chunked.contract(partial(_einsum_blocks, step), names, terms, indices, output))
     return remaining[0]
 

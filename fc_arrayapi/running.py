@@ -1,12 +1,15 @@
-"""Running lazy results: in one pass, with one BLAS thread for each of Dask's."""
+"""Running lazy results in one pass, here or on a cluster, and what can be said of it before."""
 
 from __future__ import annotations
 
-import threading
-from contextlib import nullcontext
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from .chunked import dask_array
+from . import cluster
+from .alignment import dask_array
+from .blas import ONE_BLAS_THREAD
 from .namespace import Array
 
 
@@ -16,12 +19,16 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     Each block of X and dY is read once for all results, and while the pass runs BLAS uses
     one thread for each of Dask's: two of each on two cores take 1.4 times as long.
 
+    The pass runs where Dask's own would: on the scheduler of ``dask.config``, on the current
+    ``distributed.Client`` if there is one, or in threads. Ctrl-C cancels a pass on a cluster.
+
     Parameters
     ----------
     *arrays : dask arrays, or nested tuples of them such as `Gradients`
         Whatever is not lazy is passed through.
     progress : bool
-        Show Dask's progress bar.
+        Show Dask's progress bar, or that of distributed. Where the output is not a terminal,
+        a pass on a cluster prints a line for each tenth of its tasks, to be read in a log.
 
     Returns
     -------
@@ -42,38 +49,74 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     import dask
     from dask.diagnostics import ProgressBar
 
-    with _ONE_BLAS_THREAD, ProgressBar() if progress else nullcontext():
-        return tuple(dask.compute(*arrays))
+    collections, repack = dask.base.unpack_collections(*arrays)
+    if not collections:
+        return arrays
+    order = _kinds_together(collections)
+    ordered = [collections[k] for k in order]
+    client = cluster.client_of(ordered)
+    if client is not None:
+        results = cluster.compute_on(client, ordered, progress)
+    else:
+        with ONE_BLAS_THREAD, ProgressBar() if progress else nullcontext():
+            results = dask.compute(*ordered)
+    by_place = dict(zip(order, results, strict=True))
+    return tuple(repack([by_place[k] for k in range(len(order))]))
 
 
-class _OneBlasThread:
-    """Limit BLAS to one thread while any pass runs: the first to enter limits, the last to leave puts back.
+def _kinds_together(collections: Sequence[Any]) -> list[int]:
+    """Order collections so that those that Dask optimises alike, arrays for one, follow each other.
 
-    Both are done by one thread of its own: in threadpoolctl 3.8 only the thread that set a
-    limit on OpenBLAS can lift it, and passes may end in another order than they began. A limit
-    that the caller holds stands.
+    Dask gives the results in this order whatever was asked for (since dask #11904, seen in 2026.8.0):
+    a Delayed between two arrays, such as `dask.array.store` returns, would get an array's result.
     """
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-
-    def __enter__(self) -> None:
-        from concurrent.futures import ThreadPoolExecutor
-
-        from threadpoolctl import threadpool_limits
-
-        with self.lock:
-            if self.inside == 0:
-                self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fc_arrayapi-blas")
-                self.limits = self.thread.submit(threadpool_limits, limits=1, user_api="blas").result()
-            self.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if self.inside == 0:
-                self.thread.submit(self.limits.__exit__, None, None, None).result()
-                self.thread.shutdown()
+    kinds = [getattr(collection, "__dask_optimize__", None) for collection in collections]
+    return sorted(range(len(kinds)), key=lambda k: kinds.index(kinds[k]))
 
 
-_ONE_BLAS_THREAD = _OneBlasThread()
+def count_tasks(*arrays: Array) -> int:
+    """Count the tasks of lazy arrays, those that several of them share once, before Dask fuses any."""
+    return len(set().union(*(array.__dask_graph__() for array in arrays)))
+
+
+def source_of(array: Array) -> Any:
+    """Return the array-like that a Dask array is slices of, or such a slice; None where it is anything else."""
+    expression = getattr(array, "expr", None)  # with query planning
+    if expression is not None:
+        return expression.array if type(expression).__name__ == "FromArray" else None
+    source = array.dask.get(f"original-{array.name}")
+    if source is not None:
+        return source
+    block = array.dask.get((array.name, *[0] * array.ndim))  # a slice itself, where the source is a NumPy array
+    block = getattr(block, "value", block)
+    return block if hasattr(block, "__array_interface__") else None
+
+
+def workers(*arrays: Array) -> tuple[int, int | None]:
+    """Return the most threads that a worker has, and the least memory in bytes if it is known."""
+    import dask
+
+    client = cluster.client_of(arrays)
+    if client is not None:  # the scheduler tells of some of its workers, which are alike as a rule
+        found = client.scheduler_info()["workers"].values()
+        limits = [worker["memory_limit"] for worker in found if worker["memory_limit"]]
+        return max((worker["nthreads"] for worker in found), default=1), min(limits, default=None)
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        memory = None
+    if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+        return 1, memory
+    return dask.config.get("num_workers", None) or dask.system.CPU_COUNT, memory
+
+
+@contextmanager
+def using(scheduler: str | None, threads: int | None) -> Iterator[None]:
+    """Compute on the cluster at an address, or in so many threads of this machine."""
+    dask_array()
+    import dask
+
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads is {threads}: give at least one")
+    with dask.config.set(num_workers=threads) if scheduler is None else cluster.connected(scheduler):
+        yield

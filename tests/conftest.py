@@ -28,6 +28,7 @@ class Backend:
     needs_gpu: bool = False
     device: str | None = None
     not_tested: dict[str, str] = field(default_factory=dict)  # a fixture's or mark's name -> the reason
+    only_by_name: bool = False  # tested by no test but those that name its module
 
     @property
     def session_names(self) -> tuple[str, ...]:
@@ -101,9 +102,12 @@ BACKENDS = {
                 "autograd": NO_AUTOGRAD,
                 "bfloat16": NO_BFLOAT16,
                 "matmul": "Dask has no matmul under query planning; the layer contracts its blocks",
+                "delayed": "Dask warns of a Delayed that is computed together with arrays under query planning",
                 "unknown_chunks": "Dask has no boolean indexing under query planning, so it makes no unknown chunks",
             },
         ),
+        # Where Dask's arrays are computed, no library of its own: the layer's tests run once, on "dask".
+        Backend("distributed", "distributed", only_by_name=True),
         Backend("torch", "torch"),
         Backend("jax", "jax.numpy", environment={"JAX_ENABLE_X64": "True"}),
         Backend("torch-cuda", "torch", needs_gpu=True, device="cuda"),
@@ -160,7 +164,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     needed = {name for mark in metafunc.definition.iter_markers("needs") for name in mark.args}
     only = {name for mark in metafunc.definition.iter_markers("only") for name in mark.args}
-    rows = [b for b in CHOSEN if not needed & b.not_tested.keys() and (not only or b.module in only)]
+    rows = [
+        backend
+        for backend in CHOSEN
+        if not needed & backend.not_tested.keys() and (backend.module in only if only or backend.only_by_name else True)
+    ]
     metafunc.parametrize("backend", rows, ids=[b.name for b in rows], indirect=True)
 
 

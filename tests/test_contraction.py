@@ -151,6 +151,8 @@ def test_unknown_batch_lengths(backend, rng):
     wide = backend.asarray(X, chunks=(10, 2))[backend.asarray(np.ones(50, bool), chunks=10)]
     three = fc.einsum("nc,nd,ne->cde", wide, backend.asarray(X, chunks=(10, 4)), wide)
     np.testing.assert_allclose(three.compute(), np.einsum("nc,nd,ne->cde", X, X, X), rtol=1e-12, atol=1e-12)
+    columns = fc.einsum("cn,nd->cd", x.T, x)  # n is no batch here, and not known
+    np.testing.assert_allclose(columns.compute(), X[keep].T @ X[keep], rtol=1e-12, atol=1e-12)
     other = keep.copy()
     other[np.flatnonzero(keep)[0]] = False
     y = backend.asarray(X, chunks=(10, 2))[backend.asarray(other, chunks=10)]

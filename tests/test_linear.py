@@ -210,6 +210,16 @@ def test_forward_is_c_ordered(backend, batch):
     assert fc.forward(batch["X"], batch["W"], batch["B"]).flags.c_contiguous
 
 
+@pytest.mark.parametrize("elements", [0, formulas.IN_PLACE_ELEMENTS])
+def test_a_wider_bias_widens_y(backend, batch, elements, monkeypatch):
+    """In place and out of place."""
+    monkeypatch.setattr(formulas, "IN_PLACE_ELEMENTS", elements)
+    X, W = (backend.asarray(batch[name].astype("float32")) for name in ("X", "W"))
+    B = backend.asarray(batch["B"])
+    expected = fc.testing.reference_forward(batch["X"], batch["W"], batch["B"])
+    assert_array(fc.forward(X, W, B), expected, like=B, rtol=1e-6)
+
+
 @pytest.mark.only("numpy")
 def test_forward_holds_nothing_of_the_size_of_y_beside_it(backend):
     X, W, B = np.ones((4096, 16)), np.ones((16, 128)), np.ones(128)

@@ -66,6 +66,17 @@ def test_compute_gives_back_gradients_and_what_is_not_lazy(backend, capsys):
     assert "Completed" in capsys.readouterr().out
 
 
+@pytest.mark.needs("delayed")
+def test_results_of_every_kind_come_back_in_their_places(backend):
+    """Dask's own compute gives the arrays first, whatever the order asked for."""
+    import dask
+
+    x, delayed = backend.asarray(X, chunks=(30, 6)), dask.delayed(str)("delayed")
+    results = fc.compute(x.max(), delayed, 5, {"min": x.min(), "both": (delayed, x.max())}, x.min())
+    assert results == (X.max(), "delayed", 5, {"min": X.min(), "both": ("delayed", X.max())}, X.min())
+    assert fc.compute(5, "six") == (5, "six")
+
+
 BLAS_THREADS = """
 import threading, time
 import dask.array as da, numpy as np, threadpoolctl

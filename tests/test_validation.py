@@ -102,6 +102,20 @@ CASES = {
         "forward: X has dtype int64; the layer takes real floating dtypes: convert it first, for example "
         "xp.astype(X, xp.float32)",
     ),
+    "a bias of integers": (
+        fc.forward,
+        (zeros(7, 4), zeros(4, 3), zeros(3, dtype="int64")),
+        TypeError,
+        "forward: B has dtype int64; the layer takes real floating dtypes: convert it first, for example "
+        "xp.astype(B, xp.float32)",
+    ),
+    "a weight of integers": (
+        fc.backward,
+        (zeros(7, 4), zeros(4, 3, dtype="int64"), zeros(7, 3)),
+        TypeError,
+        "backward: W has dtype int64; the layer takes real floating dtypes: convert it first, for example "
+        "xp.astype(W, xp.float32)",
+    ),
     "small integers": (
         fc.grad_weight,
         (zeros(7, 4), zeros(7, 3, dtype="int8")),

@@ -1,0 +1,291 @@
+"""The layer from a shell: what is here, does it compute right, what will a pass take, and run it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+import fc_arrayapi as fc
+
+from . import namespace, running, validation
+from .namespace import Array
+from .plan import size_text
+
+# A backend's module, and what pip calls it.
+BACKENDS = {
+    "numpy": ("numpy", "numpy"),
+    "array-api-strict": ("array_api_strict", "array-api-strict"),
+    "dask": ("dask.array", "fc_arrayapi[dask]"),
+    "torch": ("torch", "fc_arrayapi[torch]"),
+    "jax": ("jax.numpy", "fc_arrayapi[jax]"),
+    "cupy": ("cupy", "fc_arrayapi[cupy]"),
+}
+OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
+
+# What a person can mend. Other exceptions are printed with their type.
+MENDABLE = (ImportError, OSError, TypeError, ValueError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Returns
+    -------
+    int
+        0 if all went well, 1 if a check failed, 2 for a wrong command line or input, 130 after Ctrl-C.
+
+    Examples
+    --------
+    >>> from fc_arrayapi.cli import main
+    >>> main(["check", "numpy"])  # doctest: +ELLIPSIS
+    backend           version       Y     dX    dW    dB
+    numpy             ...  pass  pass  pass  pass
+    0
+    """
+    given = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except KeyboardInterrupt:
+        goes_on = "; what is written is kept: the same command with --resume goes on"
+        _complain(given.command, "stopped" + (goes_on if hasattr(given, "resume") else ""))
+        return STOPPED
+    except Exception as error:
+        if given.debug:
+            raise
+        _complain(given.command, _in_one_line(error))
+        return BAD_INPUT
+
+
+def _in_one_line(error: Exception) -> str:
+    """Return what an exception and its notes say, with the options as they are written in a shell."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {str(error.strerror).lower()}: check the path"
+    if not isinstance(error, MENDABLE):
+        text = f"{type(error).__name__}: {text}; --debug shows where"
+    text = " ".join(" ".join([text, *getattr(error, "__notes__", ())]).split())
+    text = text.replace("call store with ", "pass ")
+    return text.replace("resume=True", "--resume").replace("overwrite=True", "--overwrite")
+
+
+def _complain(command: str, message: str) -> None:
+    print(f"fc-arrayapi {command}: {message}", file=sys.stderr)
+
+
+# The commands.
+
+
+def _info(given: argparse.Namespace) -> int:
+    print(f"{'fc_arrayapi':<17} {fc.__version__}\n{'Python':<17} {platform.python_version()}")
+    for name in BACKENDS:
+        print(f"{name:<17} {_version(name) if _is_found(name) else 'not installed'}")
+    return OK
+
+
+def _check(given: argparse.Namespace) -> int:
+    if given.backend is not None and not _is_found(given.backend):
+        raise ImportError(f"{given.backend} is not installed: pip install '{BACKENDS[given.backend][1]}'")
+    names = [name for name in BACKENDS if _is_found(name)] if given.backend is None else [given.backend]
+    print(f"{'backend':<17} {'version':<13} Y     dX    dW    dB")
+    failures = []
+    for name in names:
+        wrong = _wrong_results(name)
+        verdicts = [f"{'fail' if result in wrong else 'pass':<4}" for result in ("Y", "dX", "dW", "dB")]
+        print(f"{name:<17} {_version(name):<13} {'  '.join(verdicts)}")
+        failures += [f"{name}: {result}: {why}" for result, why in wrong.items()]
+    print("".join(f"{failure}\n" for failure in failures), end="")
+    return FAILED if failures else OK
+
+
+def _plan(given: argparse.Namespace) -> int:
+    with _running_on(given):
+        X, dY = _open(given)
+        print(fc.plan(X, fc.FullyConnected.load(given.weights).W, dY))
+    return OK
+
+
+def _forward(given: argparse.Namespace) -> int:
+    with _running_on(given):
+        X, _ = _open(given)
+        return _write(given, {given.out: fc.FullyConnected.load(given.weights)(X)})
+
+
+def _backward(given: argparse.Namespace) -> int:
+    layer = fc.FullyConnected.load(given.weights)
+    needs = validation.check_needs(given.needs.split(",") if given.needs else ("dX", "dW", "dB"))
+    if given.needs and "dB" in needs and layer.B is None:
+        raise ValueError(f"{given.weights} has no B, so there is no dB: leave it out of --needs")
+    with _running_on(given):
+        grads = layer.backward(*_open(given), needs=needs)._asdict()
+        given.out.mkdir(parents=True, exist_ok=True)
+        files = {"dX": "dX.zarr", "dW": "dW.npy", "dB": "dB.npy"}
+        return _write(given, {given.out / files[name]: array for name, array in grads.items() if array is not None})
+
+
+def _open(given: argparse.Namespace) -> tuple[Array, Array | None]:
+    """Open X, and dY in blocks of as many rows."""
+    X = fc.open_array(given.X, rows=given.rows)
+    if getattr(given, "dY", None) is None:
+        return X, None
+    return X, fc.open_array(given.dY, rows=given.rows or max(1, X.chunks[0][0]))
+
+
+def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
+    """Make all results in one pass, and say what was written."""
+    started = time.perf_counter()
+    with redirect_stdout(sys.stderr):  # where Dask's progress goes
+        fc.store(targets, resume=given.resume, overwrite=given.overwrite, progress=sys.stderr.isatty())
+    for path, array in targets.items():
+        shape = " x ".join(f"{n:,}" for n in array.shape)
+        size = size_text(math.prod(array.shape) * array.dtype.itemsize)  # under query planning there is no nbytes
+        print(f"{path}: {shape} {array.dtype}, {size}")
+    print(f"{time.perf_counter() - started:.1f} s")
+    return OK
+
+
+def _running_on(given: argparse.Namespace) -> AbstractContextManager[Any]:
+    """Compute on the cluster or with the threads that were asked for."""
+    if given.scheduler is not None and given.threads is not None:
+        raise ValueError("--threads is for this machine, workers have their own: leave out --threads or --scheduler")
+    if given.scheduler is None and given.threads is None:
+        return nullcontext()
+    return running.using(given.scheduler, given.threads)
+
+
+# Checking a backend.
+
+
+def _is_found(name: str) -> bool:
+    return importlib.util.find_spec(BACKENDS[name][0].partition(".")[0]) is not None
+
+
+def _version(name: str) -> str:
+    module = BACKENDS[name][0].partition(".")[0]
+    try:
+        return importlib.metadata.version(importlib.metadata.packages_distributions().get(module, [module])[0])
+    except importlib.metadata.PackageNotFoundError:  # on the path, and not installed
+        return "unknown"
+
+
+def _wrong_results(name: str) -> dict[str, str]:
+    """Return which of Y, dX, dW and dB a backend computes wrongly, and why one thinks so.
+
+    Each is compared with its literal form. A gradient is also held to what makes it one: the
+    layer is linear in X, W and B each, so <dY, UW> = <dX, U>, <dY, XU> = <dW, U> and
+    <dY, 1U> = <dB, U> for any U.
+    """
+    rng = np.random.default_rng(0)
+    X, W, B, dY = (rng.normal(size=shape).astype("float32") for shape in ((50, 7), (7, 5), (5,), (50, 5)))
+    expected = {"Y": fc.testing.reference_forward(X, W, B), **fc.testing.reference_backward(X, W, dY)._asdict()}
+    try:
+        xp = namespace.wrapped(importlib.import_module(BACKENDS[name][0]))
+        x, w, b, dy = (_blocks(namespace.from_numpy(array, xp)) for array in (X, W, B, dY))
+        results = {"Y": fc.forward(x, w, b), **fc.backward(x, w, dy)._asdict()}
+        found = {result: namespace.to_numpy(array) for result, array in results.items()}
+    except Exception as error:
+        return dict.fromkeys(expected, " ".join(f"{type(error).__name__}: {error}".split()))
+    wrong = {}
+    for result, reference in expected.items():
+        if found[result].shape != reference.shape or found[result].dtype != reference.dtype:
+            wrong[result] = (
+                f"is {found[result].dtype} {found[result].shape}, must be {reference.dtype} {reference.shape}"
+            )
+        elif not np.allclose(found[result], reference, rtol=1e-5, atol=1e-5 * np.max(np.abs(reference))):
+            wrong[result] = f"is off by {np.max(np.abs(found[result] - reference)):.2g} from the literal form"
+    along: dict[str, Callable[[Any], Any]] = {
+        "dX": lambda U: U @ W,
+        "dW": lambda U: X @ U,
+        "dB": lambda U: np.ones((len(X), 1), "float32") * U,
+    }
+    for result, change_of_Y in along.items():
+        U = rng.normal(size=expected[result].shape)
+        if result not in wrong and not np.isclose(np.vdot(dY, change_of_Y(U)), np.vdot(found[result], U), rtol=1e-4):
+            wrong[result] = "does not say how the loss changes"
+    return wrong
+
+
+def _blocks(array: Array) -> Array:
+    """Cut a batch on Dask, which comes in one block, into several."""
+    return array.rechunk({0: 20}) if namespace.is_chunked(namespace.of(array)) and len(array) == 50 else array
+
+
+# The command line.
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse prints its usage before an error; here an error is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fc-arrayapi", description="The fully connected layer Y = XW + B and its gradients.")
+    parser.add_argument("--version", action="version", version=fc.__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, help: str, *examples: str) -> argparse.ArgumentParser:
+        own = commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            epilog="examples:\n" + "\n".join(f"  fc-arrayapi {name}{example}" for example in examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        own.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        own.set_defaults(run=run)
+        return own
+
+    command("info", _info, "versions, and the array libraries that are installed", "")
+    own = command("check", _check, "compare Y, dX, dW and dB with the formulas on array libraries", "", " torch")
+    own.add_argument("backend", nargs="?", choices=BACKENDS, metavar="BACKEND", help=f"one of {', '.join(BACKENDS)}")
+    own = command(
+        "plan", _plan, "say what a pass will take, and compute nothing",
+        " X.npy --weights layer.npz", " X.npy --weights layer.npz --dY dY.npy --rows 10000",
+    )  # fmt: skip
+    own.add_argument("--dY", metavar="dY", type=Path, help="plan the pass that makes dX, dW and dB")
+    _add_batch(own)
+    own = command(
+        "forward", _forward, "write Y = XW + B, block by block",
+        " X.zarr --weights layer.npz --out Y.zarr", " X.npy --weights layer.npz --out Y.zarr --rows 10000 --resume",
+    )  # fmt: skip
+    _add_batch(own)
+    own.add_argument("--out", type=Path, required=True, help="where Y goes, for example Y.zarr")
+    _add_writing(own)
+    own = command(
+        "backward", _backward, "write dX, dW and dB, in one pass over X and dY",
+        " X.zarr dY.zarr --weights layer.npz --out grads",
+        " X.zarr dY.zarr --weights layer.npz --out grads --needs dW,dB --scheduler tcp://10.0.0.1:8786",
+    )  # fmt: skip
+    _add_batch(own)
+    own.add_argument("dY", type=Path, help="the gradient of the loss with respect to Y, opened as X is")
+    own.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for dX.zarr, dW.npy and dB.npy")
+    own.add_argument("--needs", help="the gradients to make, separated by commas (default: dX,dW,dB)")
+    _add_writing(own)
+    return parser
+
+
+def _add_batch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("X", type=Path, help="the batch: what fc.open_array opens, for example X.npy or X.zarr")
+    parser.add_argument("--weights", type=Path, required=True, help="W and B: a .npz or .safetensors file")
+    parser.add_argument("--rows", type=int, help="rows in a block (default: as many as make 128 MiB)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
+    parser.add_argument("--threads", type=int, help="threads on this machine (default: one for each core)")
+
+
+def _add_writing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--resume", action="store_true", help="go on where a stopped run ended")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is there, at the end")

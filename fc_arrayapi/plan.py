@@ -1,0 +1,335 @@
+"""What a pass over a lazy batch will take, before it is run: arithmetic, bytes, blocks, tasks, memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from . import accumulation, alignment, linear, namespace, running, storage, validation
+from .namespace import Array, Namespace
+
+# Below this, and with many blocks, the millisecond that Dask spends on a block's tasks is most of the time.
+SMALL_BLOCK = 8 * 2**20
+MANY_BLOCKS = 100
+LARGE_BLOCK = 2**30
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What a pass will take; it prints as a table. None stands for what unknown block sizes leave open.
+
+    Parameters
+    ----------
+    results : tuple of str
+        What the pass makes: ``("Y",)`` or ``("dX", "dW", "dB")``.
+    flops : int or None
+        Additions and multiplications: 2NCS for Y; for the gradients twice that, and NS.
+    bytes_read : int or None
+        X, W and dY, each once, which is what a pass of `compute` or `store` reads.
+    bytes_written : int or None
+        The results.
+    blocks : int
+        Blocks of the batch, which are those of X; 1 in memory.
+    block_bytes : int or None
+        Bytes of the largest block of X, with all C features.
+    tasks : int
+        Dask's tasks before it fuses some, those that make X and dY included; 1 in memory.
+    threads : int
+        Threads of a worker: blocks that are worked on at once.
+    peak_memory : int or None
+        An estimate of the anonymous memory in bytes that the pass takes on top, for each worker:
+        the blocks of X, dY and the result that its threads work on, a copy of W, and for dW
+        log2(blocks) + 2 partial sums. Y and dX are counted block by block, as `store` writes
+        them; `compute` holds them whole, which adds their `bytes_written`. Blocks of ``.npy``
+        files and of NumPy arrays are not counted: they stay where they are. Those of Zarr
+        arrays count twice, as bytes and as numbers.
+    warnings : tuple of str
+        What will make the pass slow or fail, each with what to do.
+    """
+
+    results: tuple[str, ...]
+    flops: int | None
+    bytes_read: int | None
+    bytes_written: int | None
+    blocks: int
+    block_bytes: int | None
+    tasks: int
+    threads: int
+    peak_memory: int | None
+    warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        rows = {
+            "pass for": ", ".join(self.results),
+            "flops": "unknown" if self.flops is None else f"{self.flops:.3g}",
+            "read": size_text(self.bytes_read),
+            "written": size_text(self.bytes_written),
+            "blocks of X": f"{self.blocks:,} of {size_text(self.block_bytes)}",
+            "tasks": f"{self.tasks:,}",
+            "peak memory": f"{size_text(self.peak_memory)} with {threads}",
+        }
+        lines = [f"{name:<12} {value}" for name, value in rows.items()]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+
+def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
+    """Say what a pass over the batch will take. Nothing is computed.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+        The batch, a lazy Dask array. An array in memory is one block, without warnings.
+    W : array, shape (C, S)
+        The weight.
+    dY : array, shape (..., S), optional
+        The gradient of the loss with respect to Y. Without it the plan is that of `forward`,
+        Y = XW + B; with it that of `backward`, one pass that makes dX, dW and dB.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `forward` and `backward`.
+
+    Examples
+    --------
+    >>> import dask, numpy as np, dask.array as da
+    >>> import fc_arrayapi as fc
+    >>> X = da.ones((1_000_000, 256), chunks=(125_000, 256), dtype="float32")
+    >>> W = np.ones((256, 10), dtype="float32")
+    >>> with dask.config.set(num_workers=2):
+    ...     fc.plan(X, W)
+    pass for     Y
+    flops        5.12e+09
+    read         977 MiB
+    written      38.1 MiB
+    blocks of X  8 of 122 MiB
+    tasks        17
+    peak memory  254 MiB with 2 threads
+    """
+    xp = validation.check_forward(X, W, None) if dY is None else validation.check_backward(X, W, dY)
+    if not namespace.is_chunked(xp):
+        return _in_memory(xp, X, W, dY)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # that features stay in several blocks is said by building
+        made = (linear.forward(X, W),) if dY is None else tuple(linear.backward(X, W, dY))
+    threads, limit = running.workers(*made)
+    sizes = _Sizes.of(xp, X, W, dY, math.prod(map(max, X.chunks[:-1])), math.prod(X.numblocks[:-1]))
+    inputs = {"X": X} if dY is None else {"X": X, "dY": dY}
+    advice = [str(warning.message) for warning in caught]
+    advice += [] if advice else _feature_advice(inputs)
+    advice += _batch_advice(X, dY, sizes, threads)
+    held = [sizes.block(name) * _copies(array, X) for name, array in inputs.items()]
+    peak = sizes.peak(held, threads)
+    advice += _memory_advice(sizes, peak, threads, limit)
+    return sizes.plan(running.count_tasks(*made), threads, peak, advice)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """The sizes of one pass; N and rows are nan where unknown."""
+
+    N: float
+    C: int
+    S: int
+    rows: float  # of the largest block
+    blocks: int
+    itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
+    acc_itemsize: int  # of the partial sums of dW
+
+    @classmethod
+    def of(cls, xp: Namespace, X: Array, W: Array, dY: Array | None, rows: float, blocks: int) -> _Sizes:
+        dtypes = {"X": X.dtype, "W": W.dtype}
+        acc_dtype = X.dtype
+        if dY is None:
+            dtypes["Y"] = xp.result_type(X.dtype, W.dtype)
+        else:
+            dW_dtype, acc_dtype = accumulation.sum_dtypes(xp, (X.dtype, dY.dtype))
+            dtypes |= {"dY": dY.dtype, "dX": xp.result_type(dY.dtype, W.dtype), "dW": dW_dtype, "dB": dY.dtype}
+        itemsize = {name: _itemsize(xp, dtype) for name, dtype in dtypes.items()}
+        C, S = W.shape
+        return cls(math.prod(X.shape[:-1]), C, S, rows, blocks, itemsize, _itemsize(xp, acc_dtype))
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        return ("dX", "dW", "dB") if "dY" in self.itemsize else ("Y",)
+
+    def bytes(self, name: str, N: float | None = None) -> float:
+        """Return the size of X, W, Y or a gradient, or of N rows of it."""
+        N = self.N if N is None else N
+        shapes = {"W": (self.C, self.S), "dW": (self.C, self.S), "dB": (self.S,), "X": (N, self.C), "dX": (N, self.C)}
+        return math.prod(shapes.get(name, (N, self.S))) * self.itemsize[name]
+
+    def block(self, name: str) -> float:
+        """Return the size of the largest block, with all features."""
+        return self.bytes(name, self.rows)
+
+    @property
+    def sums(self) -> float:
+        """The bytes of the partial sums of dW that are held at once."""
+        if self.results == ("Y",):
+            return 0
+        terms = math.log2(self.blocks) + 2 if self.blocks > 1 else 1
+        return terms * self.C * self.S * self.acc_itemsize
+
+    @property
+    def products(self) -> tuple[float, float]:
+        """The bytes of what a block's part of dW is added up from, and of X and dY in a wider dtype for it.
+
+        See accumulation.sum_products.
+        """
+        if self.results == ("Y",):
+            return 0, 0
+        CS, runs, leaf_rows = self.C * self.S, 0.0, self.rows
+        if self.rows > accumulation.PLAIN_ROWS:
+            at_once = accumulation.PARTIAL_ELEMENTS // max(1, CS)
+            leaf_rows = max(accumulation.LEAST_LEAF_ROWS, at_once * accumulation.PRODUCT_ROWS)
+            leaf_rows = min(self.rows, accumulation.LEAF_ROWS, leaf_rows)
+            runs = min(leaf_rows // accumulation.PRODUCT_ROWS, at_once)
+        cast = sum(n for n, name in ((self.C, "X"), (self.S, "dY")) if self.itemsize[name] != self.acc_itemsize)
+        return runs * CS * self.acc_itemsize, leaf_rows * cast * self.acc_itemsize
+
+    def peak(self, held: list[float], threads: int) -> float:
+        """Return the anonymous memory of a pass, given that of a block of X (and of dY).
+
+        A thread makes its part of dW from a block of X and of dY, and a block of dX from that
+        of dY: one after the other, so that it does not hold blocks of X and of dX at the same
+        time, unless there are threads enough for both. The products that dW is added up from
+        are small enough for the allocator to keep their memory.
+        """
+        products, cast = self.products
+        if self.results == ("Y",):
+            one = held[0] + self.block("Y")
+        else:
+            both = sum if self.blocks < threads else max
+            one = held[1] + both((held[0] + cast, self.block("dX"))) + products
+        return min(threads, self.blocks) * one + self.bytes("W") + self.sums
+
+    def plan(self, tasks: int, threads: int, peak: float, advice: list[str]) -> Plan:
+        products = 2 * self.N * self.C * self.S
+        read = [name for name in ("X", "W", "dY") if name in self.itemsize]
+        return Plan(
+            results=self.results,
+            flops=_whole(products if self.results == ("Y",) else 2 * products + self.N * self.S),
+            bytes_read=_whole(sum(map(self.bytes, read))),
+            bytes_written=_whole(sum(map(self.bytes, self.results))),
+            blocks=self.blocks,
+            block_bytes=_whole(self.block("X")),
+            tasks=tasks,
+            threads=threads,
+            peak_memory=_whole(peak),
+            warnings=tuple(advice),
+        )
+
+
+def _in_memory(xp: Namespace, X: Array, W: Array, dY: Array | None) -> Plan:
+    """Plan one call: the results, and what dW is added up from, come on top of what is there."""
+    sizes = _Sizes.of(xp, X, W, dY, math.prod(X.shape[:-1]), 1)
+    return sizes.plan(1, 1, sum(map(sizes.bytes, sizes.results)) + sum(sizes.products), [])
+
+
+def _feature_advice(inputs: dict[str, Array]) -> list[str]:
+    """Name the arrays whose features lie in several blocks."""
+    labels = {"X": "c (input features)", "dY": "s (output features)"}
+    return [
+        f"{name} has {array.numblocks[-1]} blocks along axis {labels[name]}, which every pass puts together: "
+        f"call {name}.rechunk({{{array.ndim - 1}: -1}}) before you write it"
+        for name, array in inputs.items()
+        if array.numblocks[-1] > 1
+    ]
+
+
+def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> list[str]:
+    """Say what is wrong with the blocks along the batch."""
+    advice = []
+    for name, array, unknown in (
+        ("X", X, "flops, bytes and memory are unknown too"),
+        ("dY", dY, "they are compared with those of X only in the pass"),
+    ):
+        if array is not None and any(size != size for chunks in array.chunks for size in chunks):
+            advice.append(f"{name} has blocks of unknown size: {unknown}: call {name}.compute_chunk_sizes() first")
+    for axis, n in enumerate(X.shape[:-1]):
+        if dY is not None and n == dY.shape[axis] and X.chunks[axis] != dY.chunks[axis]:
+            advice.append(
+                f"axis n (batch, axis {axis}): X has {len(X.chunks[axis])} blocks, dY has {len(dY.chunks[axis])}, with "
+                f"other borders, so every pass cuts dY anew: call dY.rechunk({{{axis}: X.chunks[{axis}]}}) before "
+                f"you write it"
+            )
+    block, row_bytes = sizes.block("X"), max(1, sizes.bytes("X", 1))
+    call = f"open X with rows={max(1, int(storage.BLOCK_BYTES // row_bytes))}, or call X.rechunk to so many rows"
+    if block < SMALL_BLOCK and sizes.blocks > MANY_BLOCKS:
+        advice.append(
+            f"blocks too small: X has {sizes.blocks:,} blocks of {size_text(block)}, and Dask's own work for each "
+            f"takes longer than its product: {call}"
+        )
+    elif block > LARGE_BLOCK:
+        advice.append(f"blocks too large: X has blocks of {size_text(block)}, {threads} at once: {call}")
+    elif sizes.blocks < threads and block > storage.BLOCK_BYTES:
+        advice.append(f"blocks too large: X has {sizes.blocks}, fewer than the {threads} threads of a worker: {call}")
+    return advice
+
+
+def _memory_advice(sizes: _Sizes, peak: float, threads: int, limit: int | None) -> list[str]:
+    """Compare what is held at once with the memory of a worker."""
+    if limit is None:
+        return []
+    has = f"a worker has {size_text(limit)}"
+    if sizes.bytes("W") + sizes.sums > limit:
+        sums = f" and {size_text(sizes.sums)} for the sums of dW" if sizes.sums else ""
+        half = max(1, sizes.S // 2)
+        return [
+            f"W too large: every worker holds W, {size_text(sizes.bytes('W'))}{sums}, and {has}: give workers more "
+            f"memory, or take the output features in parts, W[:, :{half}] and W[:, {half}:]"
+        ]
+    blocks = sum(map(sizes.block, ("X", "Y") if sizes.results == ("Y",) else ("X", "dY", "dX")))
+    task = sizes.bytes("W") + blocks
+    if task > limit:
+        rows = max(1, int(sizes.rows * (limit - sizes.bytes("W")) / blocks / (2 * threads)))
+        return [f"a task needs {size_text(task)}, and {has}: open X with rows={rows}, or call X.rechunk({{0: {rows}}})"]
+    if peak > limit:
+        return [
+            f"the {threads} threads of a worker need {size_text(peak)} together, and {has}: smaller blocks, fewer "
+            f"threads for each worker, or more memory"
+        ]
+    return []
+
+
+def _copies(array: Array, X: Array) -> int:
+    """Say how often a block of X or dY is held: not at all as a view, twice where it is put together from others.
+
+    Zarr reads a chunk as bytes first, and makes an array of them then.
+    """
+    if array.numblocks[-1] > 1 or array.chunks[:-1] != X.chunks[:-1]:
+        return 2
+    source = running.source_of(array)
+    if isinstance(source, storage._ZarrArray):
+        return 2
+    if isinstance(source, storage._NpyFolder):  # a block that goes on in the next file is a copy
+        starts = {start for start, _ in alignment.bounds(array.chunks[0])}
+        return 0 if starts >= {start for start, _ in source.places} else 1
+    return 0 if isinstance(source, storage._NpyFile) or hasattr(source, "__array_interface__") else 1
+
+
+def _itemsize(xp: Namespace, dtype: Any) -> int:
+    return int(xp.finfo(dtype).bits) // 8
+
+
+def _whole(number: float) -> int | None:
+    return None if number != number else round(number)
+
+
+def size_text(size: float | None) -> str:
+    """Write bytes for people: 3 digits and a binary unit."""
+    if size is None or size != size:
+        return "unknown size"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1000 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.3g} {unit}"

@@ -1,0 +1,169 @@
+"""Files that are written block by block, each block by a task of its own: ``.npy`` and ``.zarr``.
+
+A target travels to the tasks, so it holds a path and no data. No lock is needed: no two blocks
+touch the same bytes of a ``.npy`` file or the same chunk of a Zarr array. `write` returns when
+the block is on the disk.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import os
+from dataclasses import dataclass
+from operator import mul
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .alignment import bounds
+from .namespace import Array
+from .storage import zarr_module
+
+_NumPy = np.ndarray[Any, Any]
+
+# A Zarr chunk is at least this part of the widest block, or else the array is cut anew.
+SMALLEST_CHUNK = 1 / 4
+
+
+@dataclass(frozen=True)
+class NpyTarget:
+    """A ``.npy`` file of its full size, in which each block has its place."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @staticmethod
+    def fit(array: Array) -> Array:
+        """Return the array as it is: blocks of any sizes have a place in the file."""
+        return array
+
+    @classmethod
+    def of(cls, path: str, array: Array) -> NpyTarget:
+        """Return the target for an array that fits."""
+        return cls(path, tuple(map(int, array.shape)), array.dtype.str)
+
+    def create(self) -> None:
+        """Write the header, and leave room for the blocks."""
+        header = self._header()
+        with open(self.path, "xb") as file:
+            file.write(header)
+            file.truncate(len(header) + math.prod(self.shape) * np.dtype(self.dtype).itemsize)
+            flush(file.fileno())
+
+    def write(self, block: _NumPy, start: tuple[int, ...]) -> None:
+        """Write a block to its place. Not through a memory map: on a full disk that is a signal, which kills."""
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(block.ndim)]
+        # From this axis on a block lies in one piece.
+        piece = max((axis for axis in range(block.ndim) if block.shape[axis] != self.shape[axis]), default=0)
+        first, header = sum(map(mul, start, strides)), len(self._header())
+        with open(self.path, "r+b") as file:
+            for lead in np.ndindex(block.shape[:piece]):
+                element = first + sum(map(mul, lead, strides))
+                file.seek(header + element * block.itemsize)
+                file.write(np.ascontiguousarray(block[lead]).data)
+            file.flush()
+            flush(file.fileno())
+
+    def _header(self) -> bytes:
+        file = io.BytesIO()
+        np.lib.format.write_array_header_1_0(file, {"descr": self.dtype, "fortran_order": False, "shape": self.shape})
+        return file.getvalue()
+
+
+@dataclass(frozen=True)
+class ZarrTarget:
+    """A Zarr array of format 3, not compressed, whose chunks never lie in two blocks."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    chunks: tuple[int, ...]
+
+    @staticmethod
+    def fit(array: Array) -> Array:
+        """Return the array in blocks that whole Zarr chunks fill: two tasks in one chunk corrupt it (dask #12583)."""
+        anew = {
+            axis: max(sizes)
+            for axis, sizes in enumerate(array.chunks)
+            if _largest_chunk(sizes) < SMALLEST_CHUNK * max(sizes)
+        }
+        return array.rechunk(anew) if anew else array
+
+    @classmethod
+    def of(cls, path: str, array: Array) -> ZarrTarget:
+        """Return the target for an array that fits."""
+        zarr_module()
+        return cls(path, tuple(map(int, array.shape)), array.dtype.str, tuple(map(_largest_chunk, array.chunks)))
+
+    def create(self) -> None:
+        """Write the metadata."""
+        zarr = zarr_module()
+        zarr.create_array(
+            self.path,
+            shape=self.shape,
+            dtype=np.dtype(self.dtype).newbyteorder("<"),
+            chunks=self.chunks,
+            serializer=zarr.codecs.BytesCodec(endian="little"),
+            compressors=None,
+            filters=None,
+            chunk_key_encoding={"name": "default", "separator": "/"},
+            zarr_format=3,
+        )
+        flush(Path(self.path, "zarr.json"))
+
+    def write(self, block: _NumPy, start: tuple[int, ...]) -> None:
+        """Write a block as whole chunks, each the file of its plain bytes that the format asks for.
+
+        zarr itself would copy the block twice, which takes as long as writing it, and does not say when it
+        is on the disk.
+        """
+        stops = [first + size for first, size in zip(start, block.shape, strict=True)]
+        numbers = [
+            range(first // chunk, -(-stop // chunk))
+            for first, stop, chunk in zip(start, stops, self.chunks, strict=True)
+        ]
+        folders: set[Path] = set()
+        for number in itertools.product(*numbers):
+            corner = [count * chunk for count, chunk in zip(number, self.chunks, strict=True)]
+            part = block[
+                tuple(
+                    slice(at - first, at - first + chunk)
+                    for at, first, chunk in zip(corner, start, self.chunks, strict=True)
+                )
+            ]
+            if part.shape != self.chunks:  # at the end of an axis, where the file is of full size too
+                full = np.zeros(self.chunks, dtype=part.dtype)
+                full[tuple(map(slice, part.shape))] = part
+                part = full
+            file = Path(self.path, "c", *map(str, number))
+            for folder in reversed(file.parents[: len(number)]):  # if the array itself is gone, so is this pass
+                folder.mkdir(exist_ok=True)
+            with open(file, "wb") as chunk_file:
+                chunk_file.write(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
+                chunk_file.flush()
+                flush(chunk_file.fileno())
+            folders.update(file.parents[: len(number) + 1])
+        for folder in folders:
+            flush(folder)
+
+
+def _largest_chunk(sizes: tuple[int, ...]) -> int:
+    """Return the largest chunk size with which no chunk lies in two blocks of an axis."""
+    length = sum(sizes)
+    return math.gcd(*(start for start, _ in bounds(sizes) if 0 < start < length)) or max(1, length)
+
+
+def flush(file: int | Path) -> None:
+    """Have the disk hold what was written to an open file, or to a file or folder at a path."""
+    if isinstance(file, int):
+        os.fsync(file)
+    elif not (os.name == "nt" and file.is_dir()):  # Windows opens no folders
+        descriptor = os.open(file, os.O_RDONLY if file.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,348 @@
+"""The command fc-arrayapi: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BACKENDS
+
+import fc_arrayapi as fc
+from fc_arrayapi import cli
+
+dask_only = pytest.mark.only("dask.array")
+
+
+@pytest.fixture
+def files(tmp_path, batch, monkeypatch):
+    """A folder with X.npy, dY.npy and layer.npz, in which the command runs."""
+    monkeypatch.chdir(tmp_path)
+    np.save("X.npy", batch["X"])
+    np.save("dY.npy", batch["dY"])
+    fc.FullyConnected(batch["W"], batch["B"]).save("layer.npz")
+    return tmp_path
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command line; return its exit code and what it printed and complained."""
+
+    def run(line):
+        try:
+            code = cli.main(line.split())
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def fails(run, line, message):
+    """Expect exit code 2 and one line that matches."""
+    code, printed, complaint = run(line)
+    assert (code, printed, complaint.count("\n")) == (2, "", 1)
+    assert re.fullmatch(message, complaint.rstrip("\n")), complaint
+
+
+def test_info_names_versions(run, backend):
+    code, printed, complaint = run("info")
+    lines = dict(line.split(maxsplit=1) for line in printed.splitlines())
+    assert (code, complaint) == (0, "")
+    assert lines["fc_arrayapi"] == fc.__version__
+    assert lines["numpy"] == np.__version__
+    assert lines.keys() == {"fc_arrayapi", "Python", *cli.BACKENDS}
+    if (module := backend.module.partition(".")[0]) in sys.modules:
+        (name,) = (name for name, (its_module, _) in cli.BACKENDS.items() if its_module.partition(".")[0] == module)
+        assert lines[name] == sys.modules[module].__version__
+
+
+def test_every_backend_of_the_table_can_be_checked():
+    modules = {backend.module for backend in BACKENDS.values() if not backend.only_by_name}
+    assert {module for module, _ in cli.BACKENDS.values()} == modules
+
+
+def test_check_passes(run, backend):
+    (name,) = (name for name, (module, _) in cli.BACKENDS.items() if module == backend.module)
+    code, printed, complaint = run(f"check {name}")
+    head, line = printed.splitlines()
+    assert (code, complaint) == (0, "")
+    assert head.split() == ["backend", "version", "Y", "dX", "dW", "dB"]
+    assert line.split()[0] == name
+    assert line.split()[2:] == ["pass"] * 4
+
+
+def test_check_without_a_name_checks_what_is_found(run, monkeypatch):
+    monkeypatch.setattr(cli, "_is_found", lambda name: name == "numpy")
+    code, printed, _ = run("check")
+    assert code == 0
+    assert [line.split()[0] for line in printed.splitlines()] == ["backend", "numpy"]
+
+
+def test_a_wrong_result_fails_the_check(run, monkeypatch):
+    right = fc.backward
+    monkeypatch.setattr(fc, "backward", lambda *arrays: right(*arrays)._replace(dX=2 * right(*arrays).dX))
+    code, printed, complaint = run("check numpy")
+    assert (code, complaint) == (1, "")
+    assert printed.splitlines()[1].split()[2:] == ["pass", "fail", "pass", "pass"]
+    assert re.match(r"numpy: dX: is off by [\d.]+ from the literal form$", printed.splitlines()[2])
+
+
+@pytest.mark.parametrize("name", ["dX", "dW", "dB"])
+def test_a_gradient_that_is_none_fails_though_the_literal_form_agrees(run, monkeypatch, name):
+    def wrong(function):
+        def changed(*arrays):
+            grads = function(*arrays)
+            return grads._replace(**{name: 1.01 * getattr(grads, name)})
+
+        return changed
+
+    monkeypatch.setattr(fc, "backward", wrong(fc.backward))
+    monkeypatch.setattr(fc.testing, "reference_backward", wrong(fc.testing.reference_backward))
+    code, printed, _ = run("check numpy")
+    assert code == 1
+    assert printed.splitlines()[2:] == [f"numpy: {name}: does not say how the loss changes"]
+
+
+def test_a_library_that_raises_fails_the_check(run, monkeypatch):
+    monkeypatch.setattr(fc, "forward", lambda *arrays: 1 / 0)
+    code, printed, _ = run("check numpy")
+    assert code == 1
+    assert printed.splitlines()[2] == "numpy: Y: ZeroDivisionError: division by zero"
+
+
+def test_a_backend_that_is_missing_is_named(run, monkeypatch):
+    monkeypatch.setattr(cli, "_is_found", lambda name: name != "cupy")
+    fails(run, "check cupy", r"fc-arrayapi check: cupy is not installed: pip install 'fc_arrayapi\[cupy\]'")
+
+
+@pytest.mark.parametrize("line", ["", "nonsense", "check nonsense", "forward X.npy", "info --nonsense"])
+def test_a_wrong_command_line_is_one_line(run, line):
+    fails(run, line, r"fc-arrayapi.*: .*; see fc-arrayapi.* --help")
+
+
+@pytest.mark.parametrize("command", ["info", "check", "plan", "forward", "backward"])
+def test_help_has_examples_that_are_understood(run, command):
+    code, printed, _ = run(f"{command} --help")
+    assert code == 0
+    examples = [line.strip() for line in printed.partition("examples:\n")[2].splitlines()]
+    assert examples
+    for example in examples:
+        name, *arguments = example.split()
+        assert name == "fc-arrayapi"
+        assert cli._parser().parse_args(arguments).command == command
+
+
+@dask_only
+def test_plan_prints_the_plan(run, files, backend):
+    code, printed, complaint = run("plan X.npy --weights layer.npz --rows 3 --threads 1")
+    assert (code, complaint) == (0, "")
+    assert "pass for     Y\n" in printed
+    assert "blocks of X  3 of 96 bytes\n" in printed
+    assert "with 1 thread\n" in printed
+    code, printed, _ = run("plan X.npy --weights layer.npz --dY dY.npy --rows 3")
+    assert code == 0
+    assert "pass for     dX, dW, dB\n" in printed
+    assert "warning" not in printed
+    assert sorted(path.name for path in files.iterdir()) == ["X.npy", "dY.npy", "layer.npz"]
+
+
+@dask_only
+def test_dY_is_opened_in_the_blocks_of_X(run, files, backend, monkeypatch):
+    monkeypatch.setattr("fc_arrayapi.storage.BLOCK_BYTES", 96)  # 3 rows of X, but 4 rows of dY
+    printed = run("plan X.npy --weights layer.npz --dY dY.npy")[1]
+    assert "blocks of X  3 of 96 bytes\n" in printed
+    assert "dY has" not in printed
+
+
+@dask_only
+def test_forward_and_backward_write_what_the_layer_computes(run, files, batch, backend):
+    code, printed, complaint = run("forward X.npy --weights layer.npz --out Y.npy --rows 3 --threads 2")
+    assert (code, complaint) == (0, "")
+    assert re.fullmatch(r"Y.npy: 7 x 3 float64, 168 bytes\n[\d.]+ s\n", printed)
+    np.testing.assert_allclose(np.load("Y.npy"), fc.testing.reference_forward(batch["X"], batch["W"], batch["B"]))
+    code, printed, complaint = run("backward X.npy dY.npy --weights layer.npz --out grads --needs dW,dB")
+    assert (code, complaint) == (0, "")
+    assert re.fullmatch(
+        r"grads.dW.npy: 4 x 3 float64, 96 bytes\ngrads.dB.npy: 3 float64, 24 bytes\n[\d.]+ s\n", printed
+    )
+    expected = fc.testing.reference_backward(batch["X"], batch["W"], batch["dY"])
+    np.testing.assert_allclose(np.load("grads/dW.npy"), expected.dW)
+    np.testing.assert_allclose(np.load("grads/dB.npy"), expected.dB)
+    assert sorted(os.listdir("grads")) == ["dB.npy", "dW.npy"]
+
+
+@dask_only
+def test_results_go_to_zarr_and_come_from_it(run, files, batch, backend):
+    assert run("forward X.npy --weights layer.npz --out Y.zarr --rows 3")[0] == 0
+    code, _, complaint = run("backward X.npy Y.zarr --weights layer.npz --out grads")
+    assert (code, complaint) == (0, "")
+    Y = fc.testing.reference_forward(batch["X"], batch["W"], batch["B"])
+    np.testing.assert_allclose(fc.open_array("Y.zarr").compute(), Y)
+    dX = fc.testing.reference_backward(batch["X"], batch["W"], Y).dX
+    np.testing.assert_allclose(fc.open_array("grads/dX.zarr").compute(), dX)
+    assert sorted(os.listdir("grads")) == ["dB.npy", "dW.npy", "dX.zarr"]
+
+
+@dask_only
+def test_what_is_there_is_kept_or_replaced(run, files, backend):
+    Path("Y.npy").write_bytes(b"mine")
+    fails(
+        run,
+        "forward X.npy --weights layer.npz --out Y.npy",
+        r"fc-arrayapi forward: .*Y.npy: is there already.*--overwrite.*",
+    )
+    assert Path("Y.npy").read_bytes() == b"mine"
+    assert run("forward X.npy --weights layer.npz --out Y.npy --overwrite")[0] == 0
+    assert np.load("Y.npy").shape == (7, 3)
+
+
+@dask_only
+def test_a_layer_without_bias_has_no_dB(run, files, batch, backend):
+    fc.FullyConnected(batch["W"]).save("layer.npz")
+    assert run("backward X.npy dY.npy --weights layer.npz --out grads")[0] == 0
+    assert sorted(os.listdir("grads")) == ["dW.npy", "dX.zarr"]
+    fails(
+        run, "backward X.npy dY.npy --weights layer.npz --out more --needs dW,dB",
+        "fc-arrayapi backward: layer.npz has no B, so there is no dB: leave it out of --needs",
+    )  # fmt: skip
+
+
+@dask_only
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("forward no.npy --weights layer.npz --out Y.zarr", r".*no.npy: there is no file or folder no.npy"),
+        ("forward X.npy --weights no.npz --out Y.zarr", r"no.npz: no such file or directory: check the path"),
+        ("forward X.npy --weights layer.npz --out Y.txt", r"Y.txt: store writes .npy and .zarr"),
+        ("forward dY.npy --weights layer.npz --out Y.zarr", r".*axis c \(input features\): X has 3, W has 4; .*"),
+        ("backward X.npy X.npy --weights layer.npz --out D", r".*axis s \(output features\): dY has 4, W has 3; .*"),
+        ("backward X.npy dY.npy --weights layer.npz --out D --needs dZ", r"needs has 'dZ': the gradients are .*"),
+        ("plan X.npy --weights layer.npz --rows 0", r"rows is 0: .* at least one"),
+        ("plan X.npy --weights layer.npz --threads 0", r"threads is 0: give at least one"),
+        ("plan X.npy --weights layer.npz --threads 1 --scheduler a:1", r"--threads is for this machine, .*"),
+    ],
+)
+def test_errors_are_one_line(run, files, backend, line, message):
+    fails(run, line, f"fc-arrayapi {line.split()[0]}: {message}")
+    assert sorted(path.name for path in files.iterdir()) == ["X.npy", "dY.npy", "layer.npz"]
+
+
+@dask_only
+def test_what_no_one_thought_of_is_one_line_too(run, files, backend, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("the disk\nis on fire")
+
+    monkeypatch.setattr(fc, "store", broken)
+    line = "forward X.npy --weights layer.npz --out Y.zarr"
+    fails(run, line, "fc-arrayapi forward: RuntimeError: the disk is on fire; --debug shows where")
+    with pytest.raises(RuntimeError):
+        cli.main([*line.split(), "--debug"])
+
+
+@pytest.mark.only("distributed")
+def test_a_pass_runs_on_a_cluster(run, files, batch, backend):
+    from distributed import LocalCluster
+
+    options = {"n_workers": 1, "threads_per_worker": 3, "processes": False, "dashboard_address": None}
+    with LocalCluster(**options) as cluster:
+        where = f"--scheduler {cluster.scheduler_address}"
+        assert "with 3 threads" in run(f"plan X.npy --weights layer.npz {where}")[1]
+        code, _, complaint = run(f"forward X.npy --weights layer.npz --out Y.npy --rows 3 {where}")
+    assert (code, complaint) == (0, "")
+    np.testing.assert_allclose(np.load("Y.npy"), fc.testing.reference_forward(batch["X"], batch["W"], batch["B"]))
+    fails(run, "plan X.npy --weights layer.npz --scheduler nonsense", "fc-arrayapi plan: scheduler nonsense: .*8786")
+
+
+def start(*arguments):
+    # A shell's background job ignores Ctrl-C and its children inherit that: undone for the child.
+    listen = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    root = str(Path(fc.__file__).parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fc_arrayapi", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen, env=environment,
+    )  # fmt: skip
+
+
+def test_it_runs_as_a_module_and_as_a_script():
+    process = start("info")
+    printed, complaint = process.communicate()
+    assert (process.returncode, complaint) == (0, "")
+    assert printed.startswith("fc_arrayapi ")
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    module, _, name = project["scripts"]["fc-arrayapi"].partition(":")
+    assert getattr(importlib.import_module(module), name) is cli.main
+
+
+def test_the_package_does_not_import_its_command():
+    code = "import sys, fc_arrayapi; print([m for m in ('argparse', 'fc_arrayapi.cli') if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@dask_only
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child")
+def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(run, files, backend):
+    rows, block_rows = 2**18, 2**12
+    np.lib.format.open_memmap("X.npy", "w+", "float64", (rows, 256)).flush()  # sparse: 512 MiB of zeros
+    fc.FullyConnected.init(256, 64).save("layer.npz")
+    line = f"forward X.npy --weights layer.npz --out Y.npy --rows {block_rows} --threads 1"
+    process = start(*line.split())
+    deadline = time.monotonic() + 60
+    while sum(path.read_bytes().count(b"\n") for path in files.glob("Y.npy.fc_arrayapi.part/*/finished")) < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    printed, complaint = process.communicate(timeout=60)
+    assert (process.returncode, printed) == (130, "")
+    assert complaint == (
+        "fc-arrayapi forward: stopped; what is written is kept: the same command with --resume goes on\n"
+    )
+    assert not Path("Y.npy").exists()
+    fails(run, line, r"fc-arrayapi forward: .* is an unfinished result of Y.npy: pass --resume .*--overwrite .*")
+    assert run(f"{line} --resume")[0] == 0
+    assert np.load("Y.npy", mmap_mode="r").shape == (rows, 64)
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "shell.md").read_text(encoding="utf-8")
+EXAMPLES = [
+    example.partition("\n")
+    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL)
+    for example in block.split("$ fc-arrayapi ")[1:]
+]
+
+
+@dask_only
+def test_the_page_shows_what_is_printed(run, files, backend, rng):
+    np.save("X.npy", rng.random((100_000, 256), dtype="float32"))
+    np.save("dY.npy", rng.random((100_000, 10), dtype="float32"))
+    fc.FullyConnected.init(256, 10, dtype="float32").save("layer.npz")
+    shown = [(line, output) for line, _, output in EXAMPLES if line.split()[0] in ("plan", "forward", "backward")]
+    assert len(shown) == 4
+    for line, output in shown:
+        code, printed, complaint = run(line)
+        assert (code, complaint) == (0, "")
+        assert masked(printed) == masked(output)
+
+
+def masked(output):
+    """Leave out the time that a pass took, and write paths alike on every system."""
+    return re.sub(r"^[\d.]+ s$", "... s", output, flags=re.MULTILINE).replace("\\", "/")
+
+
+def test_the_page_shows_info_and_check_as_they_print(run):
+    shown = {line: output for line, _, output in EXAMPLES if line in ("info", "check")}
+    assert [line.split()[0] for line in run("info")[1].splitlines()] == [
+        line.split()[0] for line in shown["info"].splitlines()
+    ]
+    assert run("check numpy")[1].splitlines()[0] == shown["check"].splitlines()[0]

@@ -1,0 +1,317 @@
+"""What a pass will take: the numbers, the warnings, and that a run takes what was planned."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from assertions import nothing_computes
+
+import fc_arrayapi as fc
+
+dask_only = pytest.mark.only("dask.array")
+
+
+def lazy(backend, shape, chunks, dtype="float32"):
+    return backend.xp.ones(shape, chunks=chunks, dtype=dtype)
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """Set the threads and the memory of a worker; by default two threads and memory enough."""
+
+    def set_worker(threads=2, memory=2**50):
+        monkeypatch.setattr(importlib.import_module("fc_arrayapi.running"), "workers", lambda *_: (threads, memory))
+
+    set_worker()
+    return set_worker
+
+
+@dask_only
+def test_the_plan_of_forward(backend, worker):
+    with nothing_computes(backend):
+        plan = fc.plan(lazy(backend, (1000, 8), (300, 8)), np.ones((8, 3), "float32"))
+    assert plan == fc.Plan(
+        results=("Y",),
+        flops=2 * 1000 * 8 * 3,
+        bytes_read=4 * (1000 * 8 + 8 * 3),
+        bytes_written=4 * 1000 * 3,
+        blocks=4,
+        block_bytes=4 * 300 * 8,
+        tasks=4 + 4 + 1,  # the blocks of X, those of Y, and W
+        threads=2,
+        peak_memory=4 * (2 * 300 * (8 + 3) + 8 * 3),
+        warnings=(),
+    )
+
+
+@dask_only
+def test_the_plan_of_backward(backend, worker):
+    X, dY = lazy(backend, (1000, 8), (250, 8)), lazy(backend, (1000, 3), (250, 3))
+    W = np.ones((8, 3), "float32")
+    with nothing_computes(backend):
+        plan = fc.plan(X, W, dY)
+    assert plan.results == ("dX", "dW", "dB")
+    assert plan.flops == 4 * 1000 * 8 * 3 + 1000 * 3
+    assert plan.bytes_read == 4 * (1000 * 8 + 1000 * 3 + 8 * 3)
+    assert plan.bytes_written == 4 * (1000 * 8 + 8 * 3 + 3)
+    assert (plan.blocks, plan.block_bytes) == (4, 4 * 250 * 8)
+    graphs = [array.__dask_graph__() for array in fc.backward(X, W, dY)]
+    assert plan.tasks == len({key for graph in graphs for key in graph})
+    assert plan.peak_memory == 4 * (2 * 250 * (8 + 3) + 5 * 8 * 3)  # W, and log2(4) + 2 sums
+    assert plan.warnings == ()
+
+
+@dask_only
+def test_leading_axes_are_one_batch(backend, worker):
+    plan = fc.plan(lazy(backend, (10, 20, 8), (5, 4, 8)), np.ones((8, 3), "float32"))
+    assert (plan.flops, plan.blocks, plan.block_bytes) == (2 * 200 * 8 * 3, 10, 4 * 20 * 8)
+
+
+@dask_only
+def test_it_prints_as_a_table(backend, worker):
+    worker(threads=1)
+    X, dY = lazy(backend, (2**20, 256), (2**17, 256)), lazy(backend, (2**20, 10), (2**16, 10))
+    plan = fc.plan(X, np.ones((256, 10), "float32"), dY)
+    assert re.sub(r"tasks .*", "tasks ...", repr(plan)) == (
+        "pass for     dX, dW, dB\n"
+        "flops        1.07e+10\n"
+        "read         1.04 GiB\n"
+        "written      1 GiB\n"
+        "blocks of X  8 of 128 MiB\n"
+        "tasks ...\n"
+        "peak memory  139 MiB with 1 thread\n"
+        "warning: axis n (batch, axis 0): X has 8 blocks, dY has 16, with other borders, so every pass cuts dY anew: "
+        "call dY.rechunk({0: X.chunks[0]}) before you write it"
+    )
+
+
+@pytest.mark.only("numpy", "array_api_strict", "torch", "jax.numpy", "cupy")
+def test_in_memory_there_is_one_block_and_no_warning(backend, batch):
+    X, W, dY = (backend.asarray(batch[name].astype("float32")) for name in ("X", "W", "dY"))
+    plan = fc.plan(X, W, dY)
+    assert (plan.blocks, plan.tasks, plan.block_bytes, plan.warnings) == (1, 1, 4 * 7 * 4, ())
+    assert plan.peak_memory == plan.bytes_written == 4 * (7 * 4 + 4 * 3 + 3)
+    assert fc.plan(X, W).peak_memory == 4 * 7 * 3
+
+
+def test_what_does_not_fit_is_refused_as_by_the_layer(backend, batch):
+    X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
+    for wrong in ((X, dY), (X, W, X), (X, W, dY[1:, :]), ("X", W)):
+        with pytest.raises((TypeError, ValueError)) as expected:
+            (fc.forward if len(wrong) == 2 else fc.backward)(*wrong)
+        with pytest.raises(expected.type, match=f"^{re.escape(str(expected.value))}$"):
+            fc.plan(*wrong)
+
+
+# X, dY, threads and memory of a worker, and what the one warning says. W is (8, 4) in float32.
+WARNINGS = {
+    "small blocks": (
+        ((10_000, 8), (10, 8)), None, 2, 2**50,
+        "blocks too small: X has 1,000 blocks of 320 bytes, and Dask's own work for each takes longer than its "
+        "product: open X with rows=4194304, or call X.rechunk to so many rows",
+    ),
+    "large blocks": (
+        ((2**28, 8), (2**27, 8)), None, 2, 2**50,
+        "blocks too large: X has blocks of 4 GiB, 2 at once: open X with rows=4194304, or call X.rechunk to so many "
+        "rows",
+    ),
+    "fewer blocks than threads": (
+        ((2**24, 8), (2**23, 8)), None, 4, 2**50,
+        "blocks too large: X has 2, fewer than the 4 threads of a worker: open X with rows=4194304, or call X.rechunk "
+        "to so many rows",
+    ),
+    "chunked C": (
+        ((100, 8), (50, 2)), None, 2, 2**50,
+        "X has 4 blocks along axis c (input features), which every pass puts together: call X.rechunk({1: -1}) before "
+        "you write it",
+    ),
+    "chunked S": (
+        ((100, 8), (50, 8)), ((100, 4), (50, 2)), 2, 2**50,
+        "dY has 2 blocks along axis s (output features), which every pass puts together: call dY.rechunk({1: -1}) "
+        "before you write it",
+    ),
+    "misaligned": (
+        ((100, 8), (50, 8)), ((100, 4), (25, 4)), 2, 2**50,
+        "axis n (batch, axis 0): X has 2 blocks, dY has 4, with other borders, so every pass cuts dY anew: call "
+        "dY.rechunk({0: X.chunks[0]}) before you write it",
+    ),
+    "a large W": (
+        ((100, 8), (50, 8)), ((100, 4), (50, 4)), 2, 500,
+        "W too large: every worker holds W, 128 bytes and 384 bytes for the sums of dW, and a worker has 500 bytes: "
+        "give workers more memory, or take the output features in parts, W[:, :2] and W[:, 2:]",
+    ),
+    "a large task": (
+        ((100, 8), (50, 8)), None, 2, 2000,
+        "a task needs 2.47 KiB, and a worker has 1.95 KiB: open X with rows=9, or call X.rechunk({0: 9})",
+    ),
+    "many large tasks": (
+        ((100, 8), (50, 8)), None, 2, 4000,
+        "the 2 threads of a worker need 4.81 KiB together, and a worker has 3.91 KiB: smaller blocks, fewer threads "
+        "for each worker, or more memory",
+    ),
+}  # fmt: skip
+
+
+@dask_only
+@pytest.mark.parametrize("case", WARNINGS)
+def test_warnings_say_what_to_do(backend, worker, case):
+    X, dY, threads, memory, message = WARNINGS[case]
+    worker(threads, memory)
+    with nothing_computes(backend):
+        plan = fc.plan(lazy(backend, *X), np.ones((8, 4), "float32"), None if dY is None else lazy(backend, *dY))
+    assert plan.warnings == (message,)
+    assert repr(plan).endswith(f"\nwarning: {message}")
+
+
+@dask_only
+def test_the_rows_advised_for_a_large_task_fit(backend, worker):
+    worker(2, 2000)
+    assert fc.plan(lazy(backend, (100, 8), (9, 8)), np.ones((8, 4), "float32")).warnings == ()
+
+
+@dask_only
+def test_features_that_stay_in_blocks_are_said_once(backend, worker, recwarn):
+    worker(threads=1)
+    X = lazy(backend, (2**20, 256), (2**20, 128))  # 1 GiB in one block
+    plan = fc.plan(X, np.ones((256, 4), "float32"))
+    assert len(recwarn) == 0
+    assert len(plan.warnings) == 1
+    assert re.match(r"forward: X has 2 blocks along axis c .*; call X\.rechunk\(", plan.warnings[0])
+
+
+@dask_only
+@pytest.mark.needs("unknown_chunks")
+def test_unknown_sizes_leave_the_numbers_open(backend, worker):
+    X = lazy(backend, (100, 8), (50, 8))
+    X = X[X[:, 0] > 0]
+    with nothing_computes(backend):
+        plan = fc.plan(X, np.ones((8, 4), "float32"))
+    assert (plan.flops, plan.bytes_read, plan.bytes_written, plan.block_bytes, plan.peak_memory) == (None,) * 5
+    assert plan.blocks == 2
+    assert plan.warnings == (
+        "X has blocks of unknown size: flops, bytes and memory are unknown too: call X.compute_chunk_sizes() first",
+    )
+    assert "peak memory  unknown size with 2 threads" in repr(plan)
+
+
+@dask_only
+def test_threads_are_those_of_dask(backend):
+    import dask
+
+    X, W = lazy(backend, (100, 8), (50, 8)), np.ones((8, 4), "float32")
+    with dask.config.set(num_workers=3):
+        assert fc.plan(X, W).threads == 3
+    with dask.config.set(scheduler="sync"):
+        assert fc.plan(X, W).threads == 1
+    assert fc.plan(X, W).threads == dask.system.CPU_COUNT
+
+
+@pytest.mark.only("distributed")
+def test_a_worker_of_the_current_client_sets_the_limit(backend):
+    import dask.array as da
+    from distributed import Client
+
+    X, W = da.ones((2**20, 8), chunks=(2**18, 8)), np.ones((8, 4))
+    with Client(n_workers=1, threads_per_worker=3, memory_limit="20MiB", processes=False, dashboard_address=None):
+        plan = fc.plan(X, W)
+    assert plan.threads == 3
+    assert plan.warnings == (
+        "a task needs 24 MiB, and a worker has 20 MiB: open X with rows=36408, or call X.rechunk({0: 36408})",
+    )
+
+
+@dask_only
+def test_blocks_that_are_views_take_no_memory(backend, worker, tmp_path):
+    rows, W = np.ones((100, 8), "float32"), np.ones((8, 4), "float32")
+    np.save(tmp_path / "x.npy", rows)
+    (tmp_path / "parts").mkdir()
+    for part in ("a", "b"):
+        np.save(tmp_path / "parts" / f"{part}.npy", rows[:50])
+
+    def held(X):
+        return fc.plan(X, W).peak_memory - 2 * 4 * X.chunks[0][0] * 4 - 4 * 8 * 4  # beside Y and W
+
+    assert held(fc.open_array(tmp_path / "x.npy", rows=50)) == 0
+    assert held(fc.open_array(tmp_path / "parts", rows=50)) == 0
+    assert held(fc.open_array(tmp_path / "parts", rows=40)) == 2 * 4 * 40 * 8  # blocks of two files are copies
+    assert held(backend.xp.from_array(rows, chunks=(50, 8))) == 0
+    assert held(-fc.open_array(tmp_path / "x.npy", rows=50)) == 2 * 4 * 50 * 8
+    fc.store({tmp_path / "x.zarr": backend.asarray(rows)})
+    assert held(fc.open_array(tmp_path / "x.zarr", rows=50)) == 2 * 2 * 4 * 34 * 8  # whole chunks of 34 rows
+
+
+RUN = """
+import json, sys, threading
+from pathlib import Path
+import dask, dask.array as da, numpy as np
+import fc_arrayapi as fc
+
+def anonymous():
+    return int(Path("/proc/self/status").read_text().split("RssAnon:")[1].split()[0]) * 1024
+
+def array(name, columns):
+    if source == "lazy":
+        return da.random.default_rng(0).random((rows, columns), dtype="float32", chunks=(block_rows, columns))
+    path = Path(folder, name + ".npy")
+    np.lib.format.open_memmap(path, "w+", "float32", (rows, columns)).flush()  # sparse: all zeros
+    return fc.open_array(path, rows=block_rows)
+
+folder, source, made, rows, block_rows, C, S = json.loads(sys.argv[1])
+dask.config.set(scheduler="threads", num_workers=2)
+X, dY, W = array("X", C), array("dY", S), np.ones((C, S), "float32")
+small = [da.ones((20, columns), chunks=(10, columns), dtype="float32") for columns in (C, S)]
+fc.compute(fc.forward(small[0], W), fc.backward(small[0], W, small[1]))  # what a first pass takes once
+if made == "Y":
+    plan, targets = fc.plan(X, W), {Path(folder, "Y.npy"): fc.forward(X, W)}
+else:
+    plan, grads = fc.plan(X, W, dY), fc.backward(X, W, dY)
+    targets = {Path(folder, name + ".npy"): array for name, array in grads._asdict().items()}
+
+before = peak = anonymous()
+done = threading.Event()
+
+def watch():
+    global peak
+    while not done.wait(0.002):
+        peak = max(peak, anonymous())
+
+thread = threading.Thread(target=watch)
+thread.start()
+fc.store(targets)
+done.set()
+thread.join()
+print(json.dumps([plan.peak_memory, peak - before]))
+"""
+
+# Rows, rows of a block, C, S: 1 GiB of X in blocks of 64 MiB. A narrow W; one as wide as X; one of 16 MiB.
+NARROW, WIDE, LARGE_W = (2**18, 2**14, 1024, 16), (2**20, 2**16, 256, 256), (2**16, 2**13, 2048, 2048)
+
+
+@dask_only
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory apart")
+@pytest.mark.parametrize(
+    ("sizes", "source", "made"),
+    [
+        (NARROW, "npy", "gradients"),
+        (NARROW, "lazy", "Y"),
+        (NARROW, "lazy", "gradients"),
+        (WIDE, "npy", "Y"),
+        (WIDE, "npy", "gradients"),
+        (WIDE, "lazy", "gradients"),
+        (LARGE_W, "lazy", "gradients"),
+    ],
+    ids=lambda value: "-".join(map(str, value)) if isinstance(value, tuple) else value,
+)
+def test_a_pass_takes_the_memory_that_was_planned(backend, tmp_path, sizes, source, made):
+    arguments = json.dumps([str(tmp_path), source, made, *sizes])
+    run = subprocess.run([sys.executable, "-c", RUN, arguments], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    planned, measured = json.loads(run.stdout)
+    print(f"planned {planned / 2**20:.0f} MiB, measured {measured / 2**20:.0f} MiB, ratio {planned / measured:.2f}")
+    assert measured / 1.5 < planned < 1.5 * measured

@@ -1,0 +1,644 @@
+"""Lazy arrays written to files: in one pass, whole or not at all, and taken up where it was broken off."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import zarr
+from assertions import nothing_computes
+
+import fc_arrayapi as fc
+from fc_arrayapi import store as store_function  # the function hides the module
+from fc_arrayapi import targets
+
+store_module = sys.modules["fc_arrayapi.store"]
+assert store_function is fc.store
+
+pytestmark = pytest.mark.only("dask.array")
+
+PART = ".fc_arrayapi.part"
+
+
+def numbers(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+X, W, B, dY = numbers(100, 6), numbers(6, 5, seed=1), numbers(5, seed=2), numbers(100, 5, seed=3)
+
+
+class Source:
+    """An array-like that counts how often each row is read, and fails where it is told to until it is mended.
+
+    Each has a name of its own: under query planning one of an equal name would be taken instead.
+    """
+
+    count = itertools.count()
+
+    def __init__(self, array, fail_at=None):
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.reads = np.zeros(len(array), int)
+        self.fail_at = fail_at
+        self.lock, self.number = threading.Lock(), next(self.count)
+
+    def __dask_tokenize__(self):
+        return ("Source", self.number)
+
+    def mend(self):
+        self.fail_at, self.reads[:] = None, 0
+
+    def __getitem__(self, index):
+        with self.lock:
+            self.reads[index[0]] += 1
+        if self.fail_at is not None and self.fail_at in range(len(self.array))[index[0]]:
+            raise RuntimeError("this block can not be read")
+        return self.array[index]
+
+
+def lazy(backend, source, rows=10):
+    return backend.xp.from_array(source, chunks=(rows, -1))
+
+
+def layer(backend, **options):
+    """Return a source of X, and Y, dX, dW and dB of it."""
+    source = Source(X, **options)
+    x, dy = lazy(backend, source), lazy(backend, Source(dY))
+    return source, fc.forward(x, W, B), fc.backward(x, W, dy)
+
+
+def finished_blocks(path):
+    """Return the places of the blocks that an unfinished result says are finished."""
+    (file,) = path.with_name(path.name + PART).glob("*/finished")
+    return [json.loads(line) for line in file.read_text().split("\n") if line]
+
+
+def finished_rows(path):
+    rows = np.zeros(100, int)
+    for (start, stop), *_ in finished_blocks(path):
+        rows[start:stop] += 1
+    return rows
+
+
+def read(path):
+    return np.load(path) if path.suffix == ".npy" else zarr.open_array(path, mode="r")[...]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# One pass.
+
+
+def test_all_targets_in_one_pass_that_reads_every_block_once(backend, tmp_path):
+    sources = [Source(X), Source(dY)]
+    x, dy = (lazy(backend, source) for source in sources)
+    with nothing_computes(backend):
+        Y, grads = fc.forward(x, W, B), fc.backward(x, W, dy)
+        loss = ((Y - dy) ** 2).sum()
+    wanted = {"y.zarr": Y, "y.npy": Y, "dx.npy": grads.dX, "dw.npy": grads.dW, "db.zarr": grads.dB, "loss.npy": loss}
+    assert fc.store({tmp_path / name: array for name, array in wanted.items()}) is None
+    for source in sources:
+        np.testing.assert_array_equal(source.reads, 1)
+    expected = fc.testing.reference_backward(X, W, dY)
+    for name, reference in {
+        "y.zarr": X @ W + B, "y.npy": X @ W + B, "dx.npy": expected.dX, "dw.npy": expected.dW, "db.zarr": expected.dB,
+        "loss.npy": ((X @ W + B - dY) ** 2).sum(),
+    }.items():  # fmt: skip
+        np.testing.assert_allclose(read(tmp_path / name), reference, rtol=1e-12, atol=1e-12)
+    assert names(tmp_path) == sorted(wanted)
+    assert zarr.open_array(tmp_path / "y.zarr").chunks == (10, 5)
+    assert zarr.open_array(tmp_path / "y.zarr").compressors == ()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "chunk"),
+    [
+        ((30, 30, 30, 10), 30),
+        ((40, 20, 40), 20),
+        ((50, 0, 50), 50),
+        ((7, 90, 3), 90),
+        ((33, 33, 34), 33),
+        ((100,), 100),
+    ],
+    ids=str,
+)
+def test_no_two_blocks_share_a_zarr_chunk(backend, tmp_path, sizes, chunk):
+    source = Source(X)
+    x = lazy(backend, source).rechunk((sizes, 6))
+    fc.store({tmp_path / "y.zarr": fc.forward(x, W), tmp_path / "dw.npy": fc.grad_weight(x, x)})
+    array = zarr.open_array(tmp_path / "y.zarr")
+    assert array.chunks == (chunk, 5)
+    np.testing.assert_allclose(array[:], X @ W, rtol=1e-12)
+    np.testing.assert_allclose(read(tmp_path / "dw.npy"), X.T @ X, rtol=1e-12)
+    np.testing.assert_array_equal(source.reads, 1)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_blocks_along_every_axis(backend, tmp_path, suffix):
+    array = numbers(7, 5, 6, 4)
+    path = tmp_path / f"x{suffix}"
+    for chunks in ((3, 5, 6, 4), (3, 2, 6, 4), (3, 5, 2, 4), (3, 2, 4, 3), ((1, 4, 2), (4, 1), (1, 5), (3, 1))):
+        fc.store({path: backend.asarray(array, chunks=chunks)}, overwrite=True)
+        np.testing.assert_array_equal(read(path), array)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", ">f8", "int8", "uint64", "bool", "complex64"])
+def test_dtypes(backend, tmp_path, suffix, dtype):
+    array = numbers(20, 3).astype(dtype)
+    path = tmp_path / f"x{suffix}"
+    fc.store({path: backend.asarray(array, chunks=(6, 3))})
+    np.testing.assert_array_equal(read(path), array)
+    assert read(path).dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), ()], ids=str)
+def test_arrays_with_no_rows_and_with_no_axes(backend, tmp_path, suffix, shape):
+    path = tmp_path / f"x{suffix}"
+    fc.store({path: backend.asarray(np.ones(shape))})
+    assert read(path).shape == shape
+    np.testing.assert_array_equal(read(path), np.ones(shape))
+
+
+def test_what_is_written_opens_again_in_the_same_blocks(backend, tmp_path):
+    fc.store({tmp_path / "x.zarr": backend.asarray(X, chunks=(30, 6))})
+    assert fc.open_array(tmp_path / "x.zarr", rows=30).chunks == ((30, 30, 30, 10), (6,))
+
+
+def test_blocks_are_written_by_other_processes(backend, tmp_path):
+    import dask
+
+    np.save(tmp_path / "x.npy", X)
+    x = fc.open_array(tmp_path / "x.npy", rows=30)
+    with dask.config.set(scheduler="processes", num_workers=2):
+        fc.store({tmp_path / "y.npy": fc.forward(x, W), tmp_path / "y.zarr": fc.forward(x, W)})
+    np.testing.assert_allclose(read(tmp_path / "y.npy"), X @ W, rtol=1e-12)
+    np.testing.assert_allclose(read(tmp_path / "y.zarr"), X @ W, rtol=1e-12)
+
+
+def test_a_link_stays_one(backend, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "x.npy").symlink_to(tmp_path / "data" / "x.npy")
+    fc.store({tmp_path / "x.npy": backend.asarray(X)})
+    assert (tmp_path / "x.npy").is_symlink()
+    np.testing.assert_array_equal(read(tmp_path / "data" / "x.npy"), X)
+
+
+# Broken off and taken up again.
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_an_exception_in_a_block_loses_nothing_that_was_finished(backend, tmp_path, suffix):
+    path = tmp_path / f"y{suffix}"
+    source, Y, _ = layer(backend, fail_at=55)
+    with pytest.raises(RuntimeError, match="this block can not be read") as raised:
+        fc.store({path: Y})
+    assert raised.value.__notes__ == [
+        "The finished blocks are kept: call store with resume=True to compute the others."
+    ]
+    time.sleep(0.2)  # blocks that were under way when one failed
+    assert names(tmp_path) == [f"y{suffix}{PART}"]
+    finished = finished_rows(path)
+    assert 0 < finished.sum() < 100
+    assert finished.max() == 1
+    source.mend()
+    fc.store({path: Y}, resume=True)
+    np.testing.assert_array_equal(source.reads, 1 - finished)
+    np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
+    assert names(tmp_path) == [f"y{suffix}"]
+
+
+def test_an_unfinished_sum_reads_every_block_once_more(backend, tmp_path):
+    source, Y, grads = layer(backend, fail_at=55)
+    wanted = {tmp_path / "y.zarr": Y, tmp_path / "dw.npy": grads.dW}
+    with pytest.raises(RuntimeError):
+        fc.store(wanted)
+    time.sleep(0.2)
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob(f"y.zarr{PART}/*/data/c/*/0")}
+    assert 0 < len(kept) < 10
+    source.mend()
+    fc.store(wanted, resume=True)
+    np.testing.assert_array_equal(source.reads, 1)
+    np.testing.assert_allclose(read(tmp_path / "y.zarr"), X @ W + B, rtol=1e-12)
+    np.testing.assert_allclose(read(tmp_path / "dw.npy"), X.T @ dY, rtol=1e-12)
+    for file, written in kept.items():
+        assert (tmp_path / "y.zarr" / "c" / file.parent.name / "0").stat().st_mtime_ns == written
+
+
+def test_resume_begins_where_there_is_nothing_to_take_up(backend, tmp_path):
+    (tmp_path / f"x.npy{PART}" / "12ab").mkdir(parents=True)  # killed before anything was recorded
+    fc.store({tmp_path / "x.npy": backend.asarray(X), tmp_path / "x.zarr": backend.asarray(X)}, resume=True)
+    np.testing.assert_array_equal(read(tmp_path / "x.npy"), X)
+    assert names(tmp_path) == ["x.npy", "x.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda x: x[:90], r"shape \[100, 6\] before, \[90, 6\] now"),
+        (lambda x: x.astype("float32"), "dtype 'float64' before, 'float32' now"),
+        (
+            lambda x: x.rechunk((20, 6)),
+            r"chunks \[\[10, 10, .*\], \[6\]\] before, \[\[20, 20, 20, 20, 20\], \[6\]\] now",
+        ),
+        (lambda x: x + 1, "its inputs or parameters have changed, or one of them has another name in each run"),
+    ],
+)
+def test_resume_refuses_another_array(backend, tmp_path, other, message):
+    path = tmp_path / "x.npy"
+    source = Source(X, fail_at=50)
+    x = lazy(backend, source)
+    with pytest.raises(RuntimeError):
+        fc.store({path: x})
+    time.sleep(0.2)
+    before = finished_blocks(path)
+    source.mend()
+    with pytest.raises(ValueError, match=f"x.npy{PART}: is an unfinished result of another array: {message}: pass ove"):
+        fc.store({tmp_path / "y.npy": x, path: other(x)}, resume=True)
+    assert names(tmp_path) == [f"x.npy{PART}"]
+    assert finished_blocks(path) == before
+    fc.store({path: other(x)}, overwrite=True)
+    np.testing.assert_array_equal(read(path), other(backend.asarray(X, chunks=(10, 6))).compute())
+
+
+def test_another_weight_or_file_is_another_array(backend, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+
+    def Y(weight=W):
+        return fc.forward(fc.open_array(tmp_path / "x.npy", rows=10), weight)
+
+    def fail(*_):
+        raise RuntimeError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(targets.NpyTarget, "write", fail)
+        with pytest.raises(RuntimeError):
+            fc.store({tmp_path / "y.npy": Y()})
+    with pytest.raises(ValueError, match="its inputs or parameters have changed"):
+        fc.store({tmp_path / "y.npy": Y(W + 1)}, resume=True)
+    os.utime(tmp_path / "x.npy", ns=(1, 1))
+    with pytest.raises(ValueError, match="its inputs or parameters have changed"):
+        fc.store({tmp_path / "y.npy": Y()}, resume=True)
+
+
+def test_an_unfinished_result_is_not_taken_for_a_whole_one(backend, tmp_path):
+    path = tmp_path / "y.zarr"
+    source, Y, _ = layer(backend, fail_at=55)
+    with pytest.raises(RuntimeError):
+        fc.store({path: Y})
+    time.sleep(0.2)
+    with pytest.raises(FileNotFoundError):
+        fc.open_array(path)
+    (data,) = tmp_path.glob(f"y.zarr{PART}/*/data")
+    for unfinished in (data, data.parent, data.parent.parent):
+        with pytest.raises(ValueError, match="is unfinished: finish it with store"):
+            fc.open_array(unfinished)
+    message = (
+        r"y.zarr.fc_arrayapi.part: is an unfinished result of y.zarr: pass resume=True to compute what it lacks, or "
+        r"overwrite=True to begin anew$"
+    )
+    with pytest.raises(FileExistsError, match=message):
+        fc.store({path: Y})
+    source.mend()
+    fc.store({path: Y}, overwrite=True)
+    np.testing.assert_array_equal(source.reads, 1)
+    np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_target_is_replaced_only_at_the_end_and_only_if_asked(backend, tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    fc.store({path: backend.asarray(X)})
+    message = f"x{suffix}: is there already, and whole: leave it out, or pass overwrite=True to replace it$"
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match=message):
+            fc.store({path: backend.asarray(X + 1)}, resume=resume)
+    source = Source(X + 1, fail_at=99)
+    x = lazy(backend, source)
+    with pytest.raises(RuntimeError):
+        fc.store({path: x}, overwrite=True)
+    np.testing.assert_array_equal(read(path), X)
+    source.mend()
+    with pytest.raises(FileExistsError):
+        fc.store({path: x}, resume=True)
+    fc.store({path: x}, resume=True, overwrite=True)
+    np.testing.assert_array_equal(read(path), X + 1)
+    assert names(tmp_path) == [f"x{suffix}"]
+
+
+def test_a_target_that_appears_during_the_pass_is_not_overwritten(backend, tmp_path):
+    path = tmp_path / "x.npy"
+
+    class Meddler(Source):
+        def __getitem__(self, index):
+            if index[0].stop == 60:
+                np.save(path, np.zeros(3))
+            return super().__getitem__(index)
+
+    source = Meddler(X)
+    x = lazy(backend, source)
+    with pytest.raises(FileExistsError, match=r"x.npy: was made by another while this was computed: "):
+        fc.store({path: x})
+    np.testing.assert_array_equal(read(path), np.zeros(3))
+    path.unlink()
+    source.mend()
+    fc.store({path: x}, resume=True)
+    assert source.reads.sum() == 0
+    np.testing.assert_array_equal(read(path), X)
+
+
+@pytest.mark.parametrize("broken_at", [1, 2, 3])
+def test_broken_off_while_the_targets_get_their_names(backend, tmp_path, monkeypatch, broken_at):
+    fc.store({tmp_path / "b.zarr": backend.asarray(X + 1)})
+    source = Source(X)
+    wanted = {tmp_path / name: lazy(backend, source) for name in ("a.npy", "b.zarr", "c.npy")}
+    calls = []
+
+    def replace(old, new):
+        if new in wanted:
+            calls.append(new)
+            if len(calls) == broken_at:
+                raise KeyboardInterrupt
+        os.rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fc.store(wanted, overwrite=True)
+    source.reads[:] = 0
+    fc.store(wanted, resume=True, overwrite=True)
+    assert source.reads.sum() == 0
+    for path in wanted:
+        np.testing.assert_array_equal(read(path), X)
+    assert names(tmp_path) == ["a.npy", "b.zarr", "c.npy"]
+
+
+def test_an_old_folder_that_was_moved_aside_is_put_back(backend, tmp_path, monkeypatch):
+    path = tmp_path / "x.zarr"
+    fc.store({path: backend.asarray(X)})
+
+    def replace(old, new):
+        if new == path:
+            raise KeyboardInterrupt
+        os.rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fc.store({path: lazy(backend, Source(X + 1))}, overwrite=True)
+    assert not path.exists()
+    with pytest.raises(RuntimeError):
+        fc.store({path: lazy(backend, Source(X + 2, fail_at=0))}, overwrite=True)
+    np.testing.assert_array_equal(read(path), X)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_block_still_under_way_touches_nothing_of_the_next_pass(backend, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"x{suffix}"
+    write, late = store_module._write_block, []
+
+    def write_some(block, place, **fixed):
+        if place[0][0] == 50:
+            late.append((block, place, fixed))
+            raise RuntimeError
+        write(block, place, **fixed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_write_block", write_some)
+        with pytest.raises(RuntimeError):
+            fc.store({path: lazy(backend, Source(X))})
+    time.sleep(0.2)
+    source = Source(X + 1, fail_at=50)
+    x = lazy(backend, source)
+    with pytest.raises(RuntimeError):
+        fc.store({path: x}, overwrite=True)
+    time.sleep(0.2)
+    before = finished_blocks(path)
+    for block, place, fixed in late:
+        with pytest.raises(FileNotFoundError):
+            write(block, place, **fixed)
+    assert finished_blocks(path) == before
+    source.mend()
+    fc.store({path: x}, resume=True)
+    np.testing.assert_array_equal(read(path), X + 1)
+
+
+# A full disk, and signals.
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_full_disk(backend, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"y{suffix}"
+    source, Y, _ = layer(backend)
+    left, lock = [20], threading.Lock()
+
+    def full(descriptor, fsync=os.fsync):
+        with lock:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        left[0] = 6 if suffix == ".npy" else 20
+        patch.setattr(targets.os, "fsync", full)
+        with pytest.raises(OSError, match=f"No space left on device: '.*y{suffix}'") as raised:
+            fc.store({path: Y})
+        time.sleep(0.2)
+    assert raised.value.errno == errno.ENOSPC
+    finished = finished_rows(path)
+    assert 0 < finished.sum() < 100
+    source.reads[:] = 0
+    fc.store({path: Y}, resume=True)
+    np.testing.assert_array_equal(source.reads, 1 - finished)
+    np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
+
+
+def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch):
+    path = tmp_path / "x.npy"
+    write = targets.NpyTarget.write
+
+    def write_half(self, block, start):
+        if start[0] != 50:
+            return write(self, block, start)
+        write(self, block[:5], start)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    x = lazy(backend, Source(X))
+    with monkeypatch.context() as patch:
+        patch.setattr(targets.NpyTarget, "write", write_half)
+        with pytest.raises(OSError, match="No space left on device"):
+            fc.store({path: x})
+        time.sleep(0.2)
+    assert [[50, 60], [0, 6]] not in finished_blocks(path)
+    fc.store({path: x}, resume=True)
+    np.testing.assert_array_equal(read(path), X)
+
+
+@pytest.mark.parametrize(("suffix", "file"), [(".npy", "data"), (".zarr", "data/c/0/0")])
+def test_a_block_is_finished_only_when_it_is_on_the_disk(backend, tmp_path, monkeypatch, suffix, file):
+    path = tmp_path / f"x{suffix}"
+    work = tmp_path / f"x{suffix}{PART}" / "12ab"
+    work.mkdir(parents=True)
+    (work / "finished").touch()
+    target = store_module.TARGETS[suffix].of(str(work / "data"), backend.asarray(X, chunks=(10, 6)))
+    target.create()
+    on_disk = {}
+    monkeypatch.setattr(
+        targets.os, "fsync", lambda opened: on_disk.update({os.fstat(opened).st_ino: len(finished_blocks(path))})
+    )
+    store_module._write_block(X[:10], ((0, 10), (0, 6)), target=target, where=str(path))
+    assert on_disk[(work / file).stat().st_ino] == 0
+    assert set(on_disk.values()) == {0}
+    assert finished_blocks(path) == [[[0, 10], [0, 6]]]
+
+
+PASS = """
+import sys, time
+from pathlib import Path
+import dask.array as da, numpy as np
+import fc_arrayapi as fc
+
+folder, seconds, resume = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "resume"
+reads = []
+
+class Slow:
+    shape, dtype, ndim = (100, 6), np.dtype(float), 2
+
+    def __dask_tokenize__(self):
+        return "Slow"
+
+    def __getitem__(self, index):
+        if index[0].stop > index[0].start:
+            time.sleep(seconds)
+            reads.append(index[0].start)
+        return np.load(folder / "x.npy")[index]
+
+X = da.from_array(Slow(), chunks=(10, 6))
+W = np.ones((6, 5))
+fc.store({folder / "y.npy": fc.forward(X, W), folder / "y.zarr": fc.forward(X, W)}, resume=resume)
+print(sorted(reads))
+"""
+
+
+def run_pass(backend, folder, seconds, resume, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", PASS, str(folder), str(seconds), resume],
+        env={**os.environ, **backend.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_pass_that_is_killed_is_taken_up(backend, tmp_path, sent):
+    rows = np.repeat(np.arange(100.0)[:, None], 6, axis=1)
+    np.save(tmp_path / "x.npy", rows)
+    paths = [tmp_path / "y.npy", tmp_path / "y.zarr"]
+    killed = run_pass(backend, tmp_path, 0.1, "begin")
+    deadline = time.monotonic() + 60
+    while not all(list(p.with_name(p.name + PART).glob("*/finished")) and len(finished_blocks(p)) > 2 for p in paths):
+        assert time.monotonic() < deadline
+        assert killed.poll() is None, killed.stderr.read()
+        time.sleep(0.01)
+    killed.send_signal(sent)
+    _, said = killed.communicate(timeout=60)
+    assert killed.returncode not in (0, None)
+    if sent == signal.SIGINT:
+        assert "KeyboardInterrupt\nThe finished blocks are kept: " in said
+    assert names(tmp_path) == ["x.npy", f"y.npy{PART}", f"y.zarr{PART}"]
+
+    for path in paths:  # as if the process had been killed in the middle of a line
+        (file,) = path.with_name(path.name + PART).glob("*/finished")
+        with open(file, "a") as torn:
+            torn.write("\n[[90, 100], [0")
+    lines = [file.read_text().split("\n") for path in paths for file in tmp_path.glob(f"{path.name}{PART}/*/finished")]
+    finished = [{line for line in some if line.endswith("]]")} for some in lines]
+    assert all(0 < len(blocks) < 10 for blocks in finished)
+    needed = sorted(
+        first for first in range(0, 100, 10) if not all(f"[[{first}, {first + 10}], [0, 5]]" in f for f in finished)
+    )
+
+    taken_up = run_pass(backend, tmp_path, 0, "resume")
+    out, said = taken_up.communicate(timeout=60)
+    assert out == f"{needed}\n", said
+    for path in paths:
+        np.testing.assert_array_equal(read(path), rows @ np.ones((6, 5)))
+    assert names(tmp_path) == ["x.npy", "y.npy", "y.zarr"]
+
+
+# Refused before anything is computed or written.
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "error", "message"),
+    [
+        ("x.csv", "lazy", ValueError, r"x.csv: store writes .npy and .zarr$"),
+        ("x", "lazy", ValueError, r"x: store writes .npy and .zarr$"),
+        ("none/x.npy", "lazy", FileNotFoundError, r"none/x.npy: there is no folder .*none$"),
+        ("x.npy", X, TypeError, r"x.npy: the array is of type ndarray, not lazy: write it with numpy.save$"),
+        ("x.npy", [1.0], TypeError, r"x.npy: the array is of type list, not lazy: write it with numpy.save$"),
+        ("x.npy", None, TypeError, r"x.npy: the array is None: a gradient is there if backward was called with it in "),
+        ("x.npy", "nan", ValueError, r"x.npy: axis 0 has blocks of unknown size: call compute_chunk_sizes\(\) on the "),
+        ("x.npy", "objects", TypeError, r"x.npy: the array has dtype object; files hold numbers that every machine kn"),
+        ("x.zarr", "longdouble", TypeError, r"x.zarr: the array has dtype float128; files hold numbers that every ma"),
+    ],
+)
+def test_what_can_not_be_written_is_refused(backend, tmp_path, name, array, error, message):
+    x = backend.asarray(X)
+    if isinstance(array, str):
+        array = {
+            "lazy": x,
+            "nan": x.map_blocks(np.asarray, chunks=((np.nan,) * 3, x.chunks[1]), meta=X[:0, :0]),
+            "objects": x.astype(object),
+            "longdouble": x.astype("longdouble"),
+        }[array]
+    with nothing_computes(backend), pytest.raises(error, match=message):
+        fc.store({tmp_path / "a.npy": x, tmp_path / name: array})
+    assert names(tmp_path) == []
+
+
+def test_targets_are_paths(backend, tmp_path):
+    x = backend.asarray(X)
+    with pytest.raises(
+        TypeError, match=r"^targets is of type list: it maps paths to lazy arrays, for example {'y.zarr'"
+    ):
+        fc.store([x])
+    with pytest.raises(
+        TypeError, match=r"^a target is of type int, not a path: what another process writes to an arra"
+    ):
+        fc.store({1: x})
+    with pytest.raises(ValueError, match=r"x.npy: is the target of two arrays$"):
+        fc.store({str(tmp_path / "x.npy"): x, tmp_path / "." / "x.npy": x})
+    assert names(tmp_path) == []
+
+
+def test_a_block_that_is_not_what_the_array_says_is_refused(backend, tmp_path):
+    x = backend.asarray(X, chunks=(50, 6))
+    for change, message in (
+        (lambda block: block[:-1], r"has shape \(49, 6\) and dtype float64, the lazy array says \(50, 6\) and <f8"),
+        (
+            lambda block: block.astype("f4"),
+            r"has shape \(50, 6\) and dtype float32, the lazy array says \(50, 6\) and <f8",
+        ),
+    ):
+        other = x.map_blocks(change, dtype=float, meta=np.empty((0, 0)))
+        with pytest.raises(ValueError, match=rf"x.npy: the block at \(\(.*\), \(0, 6\)\) {message}"):
+            fc.store({tmp_path / "x.npy": other}, overwrite=True)
+    assert names(tmp_path) == [f"x.npy{PART}"]
+
+
+def test_a_missing_zarr_is_named(backend, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match=r"^a .zarr array needs zarr: pip install 'fc_arrayapi\[zarr\]'$"):
+        fc.store({tmp_path / "x.zarr": backend.asarray(X)})
+    assert names(tmp_path) == []
