@@ -24,13 +24,13 @@ PRODUCT_ROWS = 512
 # Terms that one addition chain of `sum_rows` has, and twice as many at its end.
 SUM_ROWS = 64
 # Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
-# elements (16 MiB in float32), but a leaf never has fewer than LEAST_LEAF_ROWS rows, so
+# elements (4 MiB in float32), but a leaf never has fewer than LEAST_LEAF_ROWS rows, so
 # that adding a large dW stays cheap beside the product.
 LEAF_ROWS = 65536
 # The same where slices copy, and a batch up to this long is one product there.
 COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
-PARTIAL_ELEMENTS = 2**22
+PARTIAL_ELEMENTS = 2**20
 
 # Libraries that share a type of dtypes, as NumPy and JAX do, promote them alike.
 _SUM_DTYPES: dict[tuple[Any, ...], tuple[Any, Any]] = {}
