@@ -110,7 +110,8 @@ class ZarrTarget:
             serializer=zarr.codecs.BytesCodec(endian="little"),
             compressors=None,
             filters=None,
-            chunk_key_encoding={"name": "default", "separator": "/"},
+            # All chunk files in one folder: each folder on the way would be one more to flush for every block.
+            chunk_key_encoding={"name": "default", "separator": "."},
             zarr_format=3,
         )
         flush(Path(self.path, "zarr.json"))
@@ -126,7 +127,6 @@ class ZarrTarget:
             range(first // chunk, -(-stop // chunk))
             for first, stop, chunk in zip(start, stops, self.chunks, strict=True)
         ]
-        folders: set[Path] = set()
         for number in itertools.product(*numbers):
             corner = [count * chunk for count, chunk in zip(number, self.chunks, strict=True)]
             part = block[
@@ -139,16 +139,11 @@ class ZarrTarget:
                 full = np.zeros(self.chunks, dtype=part.dtype)
                 full[tuple(map(slice, part.shape))] = part
                 part = full
-            file = Path(self.path, "c", *map(str, number))
-            for folder in reversed(file.parents[: len(number)]):  # if the array itself is gone, so is this pass
-                folder.mkdir(exist_ok=True)
-            with open(file, "wb") as chunk_file:
+            with open(os.path.join(self.path, ".".join(map(str, ("c", *number)))), "wb") as chunk_file:
                 chunk_file.write(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
                 chunk_file.flush()
                 flush(chunk_file.fileno())
-            folders.update(file.parents[: len(number) + 1])
-        for folder in folders:
-            flush(folder)
+        flush(Path(self.path))
 
 
 def _largest_chunk(sizes: tuple[int, ...]) -> int:
