@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import warnings
 
-import dask
 import numpy as np
 import pytest
 from assertions import assert_array, nothing_computes
@@ -19,6 +18,8 @@ pytestmark = pytest.mark.only("dask.array")
 @pytest.fixture
 def small_blocks():
     """Blocks of 10 rows of X or dY in float64 fit; blocks of 20 do not."""
+    import dask
+
     with dask.config.set({"array.chunk-size": "600 B"}):
         yield
 

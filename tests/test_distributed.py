@@ -328,8 +328,16 @@ def test_progress_on_a_terminal_is_the_bar_of_distributed(client, capsys, monkey
     assert "100% Completed" in capsys.readouterr().out
 
 
+@pytest.fixture
+def listens_to_ctrl_c():
+    """A shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("progress", [False, True])
-def test_ctrl_c_cancels_the_pass(shared_cluster, client, marks, progress):
+def test_ctrl_c_cancels_the_pass(shared_cluster, client, marks, progress, listens_to_ctrl_c):
     x = Source(X, in_folder(marks, "x"), do=lambda reads: time.sleep(0.5))
 
     def press():

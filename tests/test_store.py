@@ -505,11 +505,12 @@ def test_a_block_is_finished_only_when_it_is_on_the_disk(backend, tmp_path, monk
 
 
 PASS = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 import dask.array as da, numpy as np
 import fc_arrayapi as fc
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 folder, seconds, resume = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "resume"
 reads = []
 
