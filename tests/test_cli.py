@@ -262,14 +262,12 @@ def test_a_pass_runs_on_a_cluster(run, files, batch, backend):
     fails(run, "plan X.npy --weights layer.npz --scheduler nonsense", "fc-arrayapi plan: scheduler nonsense: .*8786")
 
 
-def start(*arguments):
-    # A shell's background job ignores Ctrl-C and its children inherit that: undone for the child.
-    listen = None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+def start(*arguments, **options):
     root = str(Path(fc.__file__).parent.parent)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
     return subprocess.Popen(
         [sys.executable, "-m", "fc_arrayapi", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **options,
     )  # fmt: skip
 
 
@@ -296,7 +294,8 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(run, files, backend):
     np.lib.format.open_memmap("X.npy", "w+", "float64", (rows, 256)).flush()  # sparse: 512 MiB of zeros
     fc.FullyConnected.init(256, 64).save("layer.npz")
     line = f"forward X.npy --weights layer.npz --out Y.npy --rows {block_rows} --threads 1"
-    process = start(*line.split())
+    # A shell's background job ignores Ctrl-C and its children inherit that: undone for the child.
+    process = start(*line.split(), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 60
     while sum(path.read_bytes().count(b"\n") for path in files.glob("Y.npy.fc_arrayapi.part/*/finished")) < 3:
         assert process.poll() is None, process.communicate()

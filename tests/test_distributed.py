@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from batches import B, W, X, dY, numbers
 from conftest import BACKENDS
 
 import fc_arrayapi as fc
@@ -27,11 +28,6 @@ pytestmark = [
 ]
 
 
-def numbers(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-X, W, B, dY = numbers(100, 6), numbers(6, 5, seed=1), numbers(5, seed=2), numbers(100, 5, seed=3)
 EXPECTED = fc.testing.reference_backward(X, W, dY)
 
 

@@ -9,24 +9,11 @@ import threading
 
 import numpy as np
 import pytest
-from assertions import assert_array
+from batches import B, W, X, assert_all, dY
 
 import fc_arrayapi as fc
 
 pytestmark = pytest.mark.only("dask.array")
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-X, W, B, dY = numbers(100, 6), numbers(6, 5, seed=1), numbers(5, seed=2), numbers(100, 5, seed=3)
-
-
-def assert_all(results, *, like):
-    expected = (fc.testing.reference_forward(X, W, B), *fc.testing.reference_backward(X, W, dY))
-    for result, reference in zip(results, expected, strict=True):
-        assert_array(result, reference, like=like, rtol=1e-12)
 
 
 class CountingSource:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import zarr
 from assertions import nothing_computes
+from batches import B, W, X, dY, numbers
 
 import fc_arrayapi as fc
 from fc_arrayapi import store as store_function  # the function hides the module
@@ -27,13 +28,6 @@ assert store_function is fc.store
 pytestmark = pytest.mark.only("dask.array")
 
 PART = ".fc_arrayapi.part"
-
-
-def numbers(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-X, W, B, dY = numbers(100, 6), numbers(6, 5, seed=1), numbers(5, seed=2), numbers(100, 5, seed=3)
 
 
 class Source:
