@@ -101,12 +101,14 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
 
 def library(xp: Namespace) -> str:
     """Return the name of a namespace's library as a person writes it: ``numpy``, ``torch``, ``jax.numpy``."""
-    return xp.__name__.removeprefix("array_api_compat.")  # type: ignore[no-any-return]
+    name: str = xp.__name__
+    return name.removeprefix("array_api_compat.")
 
 
 def is_chunked(xp: Namespace) -> bool:
     """Say whether a namespace is Dask's, whose arrays are lazy and in blocks."""
-    return xp.__name__ == _DASK  # type: ignore[no-any-return]
+    name: str = xp.__name__
+    return name == _DASK
 
 
 def devices_comparable(xp: Namespace) -> bool:
@@ -129,12 +131,14 @@ def sums_pairwise(xp: Namespace) -> bool:
 
 def slices_copy(xp: Namespace) -> bool:
     """Say whether a slice is a copy, as of JAX's immutable arrays, so that cutting a batch in runs costs memory."""
-    return xp.__name__ == _JAX  # type: ignore[no-any-return]
+    name: str = xp.__name__
+    return name == _JAX
 
 
 def is_numpy(xp: Namespace) -> bool:
     """Say whether a namespace is NumPy's."""
-    return xp.__name__ == _NUMPY  # type: ignore[no-any-return]
+    name: str = xp.__name__
+    return name == _NUMPY
 
 
 def device(array: Array) -> Any:

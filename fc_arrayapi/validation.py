@@ -42,22 +42,11 @@ def fitting_matrices(X: Array, W: Array, B: Array | None) -> Namespace | None:
 
     A small layer feels each step. None for anything else, which is looked at in full then.
     """
-    kind = type(X)
-    try:
-        dtype = X.dtype
-        xp, compare_devices = _GOOD[kind, dtype]
-        if type(W) is not kind or W.dtype != dtype:
-            return None
-        if B is not None and (type(B) is not kind or B.dtype != dtype):
-            return None
-        (_, c), (k, s) = X.shape, W.shape
-        if c != k or not (B is None or B.shape == (s,)):
-            return None
-    except (AttributeError, KeyError, TypeError, ValueError):  # no array, a dtype without a hash, another rank
+    xp = _alike(X, W, B)
+    if xp is None or X.ndim != 2 or W.ndim != 2:
         return None
-    if compare_devices and not X.device == W.device == (W if B is None else B).device:
-        return None
-    return xp
+    c, s = W.shape
+    return xp if X.shape[1] == c and (B is None or B.shape == (s,)) else None
 
 
 def check_grad_input(dY: Array, W: Array) -> Namespace:

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def cases() -> dict[str, list[tuple[Callable[..., Any], list[np.ndarray], Any]]]
     for equation in DOCUMENTED:
         hosts = [host.astype("float32") for host in operands_of(equation, rng)]
         expected = reference(equation, *hosts)
-        columns["fc.einsum"].append((lambda *a, e=equation: fc.einsum(e, *a), hosts, expected))
-        contract = lambda *a, e=equation: opt_einsum.contract(e, *a, backend="fc_arrayapi")  # noqa: E731
+        columns["fc.einsum"].append((partial(fc.einsum, equation), hosts, expected))
+        contract = partial(opt_einsum.contract, equation, backend="fc_arrayapi")
         columns["opt_einsum.contract"].append((contract, hosts, expected))
     columns["forward"] = [(fc.forward, [X, W, B], testing.reference_forward(X, W, B))]
     gradients = testing.reference_backward(X, W, dY)

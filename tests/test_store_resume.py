@@ -1,0 +1,405 @@
+"""A pass that is broken off: nothing finished is lost, nothing unfinished looks whole, and it is taken up again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from batches import B, W, X, dY
+from results import PART, Source, finished_blocks, finished_rows, layer, lazy, names, read
+
+import fc_arrayapi as fc
+from fc_arrayapi import targets
+
+store_module = sys.modules["fc_arrayapi.store"]  # the function of that name hides it
+
+pytestmark = pytest.mark.only("dask.array")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_an_exception_in_a_block_loses_nothing_that_was_finished(backend, tmp_path, suffix):
+    path = tmp_path / f"y{suffix}"
+    source, Y, _ = layer(backend, fail_at=55)
+    with pytest.raises(RuntimeError, match="this block can not be read") as raised:
+        fc.store({path: Y})
+    assert raised.value.__notes__ == [
+        "The finished blocks are kept: call store with resume=True to compute the others."
+    ]
+    time.sleep(0.2)  # blocks that were under way when one failed
+    assert names(tmp_path) == [f"y{suffix}{PART}"]
+    finished = finished_rows(path)
+    assert 0 < finished.sum() < 100
+    assert finished.max() == 1
+    source.mend()
+    fc.store({path: Y}, resume=True)
+    np.testing.assert_array_equal(source.reads, 1 - finished)
+    np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
+    assert names(tmp_path) == [f"y{suffix}"]
+
+
+def test_an_unfinished_sum_reads_every_block_once_more(backend, tmp_path):
+    source, Y, grads = layer(backend, fail_at=55)
+    wanted = {tmp_path / "y.zarr": Y, tmp_path / "dw.npy": grads.dW}
+    with pytest.raises(RuntimeError):
+        fc.store(wanted)
+    time.sleep(0.2)
+    kept = {file: file.stat().st_mtime_ns for file in tmp_path.glob(f"y.zarr{PART}/*/data/c.*.0")}
+    assert 0 < len(kept) < 10
+    source.mend()
+    fc.store(wanted, resume=True)
+    np.testing.assert_array_equal(source.reads, 1)
+    np.testing.assert_allclose(read(tmp_path / "y.zarr"), X @ W + B, rtol=1e-12)
+    np.testing.assert_allclose(read(tmp_path / "dw.npy"), X.T @ dY, rtol=1e-12)
+    for file, written in kept.items():
+        assert (tmp_path / "y.zarr" / file.name).stat().st_mtime_ns == written
+
+
+def test_resume_begins_where_there_is_nothing_to_take_up(backend, tmp_path):
+    (tmp_path / f"x.npy{PART}" / "12ab").mkdir(parents=True)  # killed before anything was recorded
+    fc.store({tmp_path / "x.npy": backend.asarray(X), tmp_path / "x.zarr": backend.asarray(X)}, resume=True)
+    np.testing.assert_array_equal(read(tmp_path / "x.npy"), X)
+    assert names(tmp_path) == ["x.npy", "x.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda x: x[:90], r"shape \[100, 6\] before, \[90, 6\] now"),
+        (lambda x: x.astype("float32"), "dtype 'float64' before, 'float32' now"),
+        (
+            lambda x: x.rechunk((20, 6)),
+            r"chunks \[\[10, 10, .*\], \[6\]\] before, \[\[20, 20, 20, 20, 20\], \[6\]\] now",
+        ),
+        (lambda x: x + 1, "its inputs or parameters have changed, or one of them has another name in each run"),
+    ],
+)
+def test_resume_refuses_another_array(backend, tmp_path, other, message):
+    path = tmp_path / "x.npy"
+    source = Source(X, fail_at=50)
+    x = lazy(backend, source)
+    with pytest.raises(RuntimeError):
+        fc.store({path: x})
+    time.sleep(0.2)
+    before = finished_blocks(path)
+    source.mend()
+    with pytest.raises(ValueError, match=f"x.npy{PART}: is an unfinished result of another array: {message}: pass ove"):
+        fc.store({tmp_path / "y.npy": x, path: other(x)}, resume=True)
+    assert names(tmp_path) == [f"x.npy{PART}"]
+    assert finished_blocks(path) == before
+    fc.store({path: other(x)}, overwrite=True)
+    np.testing.assert_array_equal(read(path), other(backend.asarray(X, chunks=(10, 6))).compute())
+
+
+def test_another_weight_or_file_is_another_array(backend, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+
+    def Y(weight=W):
+        return fc.forward(fc.open_array(tmp_path / "x.npy", rows=10), weight)
+
+    def fail(*_):
+        raise RuntimeError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(targets.NpyTarget, "write", fail)
+        with pytest.raises(RuntimeError):
+            fc.store({tmp_path / "y.npy": Y()})
+    with pytest.raises(ValueError, match="its inputs or parameters have changed"):
+        fc.store({tmp_path / "y.npy": Y(W + 1)}, resume=True)
+    os.utime(tmp_path / "x.npy", ns=(1, 1))
+    with pytest.raises(ValueError, match="its inputs or parameters have changed"):
+        fc.store({tmp_path / "y.npy": Y()}, resume=True)
+
+
+def test_an_unfinished_result_is_not_taken_for_a_whole_one(backend, tmp_path):
+    path = tmp_path / "y.zarr"
+    source, Y, _ = layer(backend, fail_at=55)
+    with pytest.raises(RuntimeError):
+        fc.store({path: Y})
+    time.sleep(0.2)
+    with pytest.raises(FileNotFoundError):
+        fc.open_array(path)
+    (data,) = tmp_path.glob(f"y.zarr{PART}/*/data")
+    for unfinished in (data, data.parent, data.parent.parent):
+        with pytest.raises(ValueError, match="is unfinished: finish it with store"):
+            fc.open_array(unfinished)
+    message = (
+        r"y.zarr.fc_arrayapi.part: is an unfinished result of y.zarr: pass resume=True to compute what it lacks, or "
+        r"overwrite=True to begin anew$"
+    )
+    with pytest.raises(FileExistsError, match=message):
+        fc.store({path: Y})
+    source.mend()
+    fc.store({path: Y}, overwrite=True)
+    np.testing.assert_array_equal(source.reads, 1)
+    np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_target_is_replaced_only_at_the_end_and_only_if_asked(backend, tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    fc.store({path: backend.asarray(X)})
+    message = f"x{suffix}: is there already, and whole: leave it out, or pass overwrite=True to replace it$"
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match=message):
+            fc.store({path: backend.asarray(X + 1)}, resume=resume)
+    source = Source(X + 1, fail_at=99)
+    x = lazy(backend, source)
+    with pytest.raises(RuntimeError):
+        fc.store({path: x}, overwrite=True)
+    np.testing.assert_array_equal(read(path), X)
+    source.mend()
+    with pytest.raises(FileExistsError):
+        fc.store({path: x}, resume=True)
+    fc.store({path: x}, resume=True, overwrite=True)
+    np.testing.assert_array_equal(read(path), X + 1)
+    assert names(tmp_path) == [f"x{suffix}"]
+
+
+def test_a_target_that_appears_during_the_pass_is_not_overwritten(backend, tmp_path):
+    path = tmp_path / "x.npy"
+
+    class Meddler(Source):
+        def __getitem__(self, index):
+            if index[0].stop == 60:
+                np.save(path, np.zeros(3))
+            return super().__getitem__(index)
+
+    source = Meddler(X)
+    x = lazy(backend, source)
+    with pytest.raises(FileExistsError, match=r"x.npy: was made by another while this was computed: "):
+        fc.store({path: x})
+    np.testing.assert_array_equal(read(path), np.zeros(3))
+    path.unlink()
+    source.mend()
+    fc.store({path: x}, resume=True)
+    assert source.reads.sum() == 0
+    np.testing.assert_array_equal(read(path), X)
+
+
+@pytest.mark.parametrize("broken_at", [1, 2, 3])
+def test_broken_off_while_the_targets_get_their_names(backend, tmp_path, monkeypatch, broken_at):
+    fc.store({tmp_path / "b.zarr": backend.asarray(X + 1)})
+    source = Source(X)
+    wanted = {tmp_path / name: lazy(backend, source) for name in ("a.npy", "b.zarr", "c.npy")}
+    calls = []
+
+    def replace(old, new):
+        if new in wanted:
+            calls.append(new)
+            if len(calls) == broken_at:
+                raise KeyboardInterrupt
+        os.rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fc.store(wanted, overwrite=True)
+    source.reads[:] = 0
+    fc.store(wanted, resume=True, overwrite=True)
+    assert source.reads.sum() == 0
+    for path in wanted:
+        np.testing.assert_array_equal(read(path), X)
+    assert names(tmp_path) == ["a.npy", "b.zarr", "c.npy"]
+
+
+def test_an_old_folder_that_was_moved_aside_is_put_back(backend, tmp_path, monkeypatch):
+    path = tmp_path / "x.zarr"
+    fc.store({path: backend.asarray(X)})
+
+    def replace(old, new):
+        if new == path:
+            raise KeyboardInterrupt
+        os.rename(old, new)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module.os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fc.store({path: lazy(backend, Source(X + 1))}, overwrite=True)
+    assert not path.exists()
+    with pytest.raises(RuntimeError):
+        fc.store({path: lazy(backend, Source(X + 2, fail_at=0))}, overwrite=True)
+    np.testing.assert_array_equal(read(path), X)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_block_still_under_way_touches_nothing_of_the_next_pass(backend, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"x{suffix}"
+    write, late = store_module._write_block, []
+
+    def write_some(block, place, **fixed):
+        if place[0][0] == 50:
+            late.append((block, place, fixed))
+            raise RuntimeError
+        write(block, place, **fixed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "_write_block", write_some)
+        with pytest.raises(RuntimeError):
+            fc.store({path: lazy(backend, Source(X))})
+    time.sleep(0.2)
+    source = Source(X + 1, fail_at=50)
+    x = lazy(backend, source)
+    with pytest.raises(RuntimeError):
+        fc.store({path: x}, overwrite=True)
+    time.sleep(0.2)
+    before = finished_blocks(path)
+    for block, place, fixed in late:
+        with pytest.raises(FileNotFoundError):
+            write(block, place, **fixed)
+    assert finished_blocks(path) == before
+    source.mend()
+    fc.store({path: x}, resume=True)
+    np.testing.assert_array_equal(read(path), X + 1)
+
+
+# A full disk, and signals.
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_a_full_disk(backend, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"y{suffix}"
+    source, Y, _ = layer(backend)
+    left, lock = [20], threading.Lock()
+
+    def full(descriptor, fsync=os.fsync):
+        with lock:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        left[0] = 6 if suffix == ".npy" else 20
+        patch.setattr(targets.os, "fsync", full)
+        with pytest.raises(OSError, match=f"No space left on device: '.*y{suffix}'") as raised:
+            fc.store({path: Y})
+        time.sleep(0.2)
+    assert raised.value.errno == errno.ENOSPC
+    finished = finished_rows(path)
+    assert 0 < finished.sum() < 100
+    source.reads[:] = 0
+    fc.store({path: Y}, resume=True)
+    np.testing.assert_array_equal(source.reads, 1 - finished)
+    np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
+
+
+def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch):
+    path = tmp_path / "x.npy"
+    write = targets.NpyTarget.write
+
+    def write_half(self, block, start):
+        if start[0] != 50:
+            return write(self, block, start)
+        write(self, block[:5], start)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    x = lazy(backend, Source(X))
+    with monkeypatch.context() as patch:
+        patch.setattr(targets.NpyTarget, "write", write_half)
+        with pytest.raises(OSError, match="No space left on device"):
+            fc.store({path: x})
+        time.sleep(0.2)
+    assert [[50, 60], [0, 6]] not in finished_blocks(path)
+    fc.store({path: x}, resume=True)
+    np.testing.assert_array_equal(read(path), X)
+
+
+@pytest.mark.parametrize(("suffix", "file"), [(".npy", "data"), (".zarr", "data/c.0.0")])
+def test_a_block_is_finished_only_when_it_is_on_the_disk(backend, tmp_path, monkeypatch, suffix, file):
+    path = tmp_path / f"x{suffix}"
+    work = tmp_path / f"x{suffix}{PART}" / "12ab"
+    work.mkdir(parents=True)
+    (work / "finished").touch()
+    target = store_module.TARGETS[suffix].of(str(work / "data"), backend.asarray(X, chunks=(10, 6)))
+    target.create()
+    on_disk = {}
+    monkeypatch.setattr(
+        targets.os, "fsync", lambda opened: on_disk.update({os.fstat(opened).st_ino: len(finished_blocks(path))})
+    )
+    store_module._write_block(X[:10], ((0, 10), (0, 6)), target=target, where=str(path))
+    assert on_disk[(work / file).stat().st_ino] == 0
+    assert set(on_disk.values()) == {0}
+    assert finished_blocks(path) == [[[0, 10], [0, 6]]]
+
+
+PASS = """
+import signal, sys, time
+from pathlib import Path
+import dask.array as da, numpy as np
+import fc_arrayapi as fc
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+folder, seconds, resume = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "resume"
+reads = []
+
+class Slow:
+    shape, dtype, ndim = (100, 6), np.dtype(float), 2
+
+    def __dask_tokenize__(self):
+        return "Slow"
+
+    def __getitem__(self, index):
+        if index[0].stop > index[0].start:
+            time.sleep(seconds)
+            reads.append(index[0].start)
+        return np.load(folder / "x.npy")[index]
+
+X = da.from_array(Slow(), chunks=(10, 6))
+W = np.ones((6, 5))
+fc.store({folder / "y.npy": fc.forward(X, W), folder / "y.zarr": fc.forward(X, W)}, resume=resume)
+print(sorted(reads))
+"""
+
+
+def run_pass(backend, folder, seconds, resume, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", PASS, str(folder), str(seconds), resume],
+        env={**os.environ, **backend.environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_pass_that_is_killed_is_taken_up(backend, tmp_path, sent):
+    rows = np.repeat(np.arange(100.0)[:, None], 6, axis=1)
+    np.save(tmp_path / "x.npy", rows)
+    paths = [tmp_path / "y.npy", tmp_path / "y.zarr"]
+    killed = run_pass(backend, tmp_path, 0.1, "begin")
+    deadline = time.monotonic() + 60
+    while not all(list(p.with_name(p.name + PART).glob("*/finished")) and len(finished_blocks(p)) > 2 for p in paths):
+        assert time.monotonic() < deadline
+        assert killed.poll() is None, killed.stderr.read()
+        time.sleep(0.01)
+    killed.send_signal(sent)
+    _, said = killed.communicate(timeout=60)
+    assert killed.returncode not in (0, None)
+    if sent == signal.SIGINT:
+        assert "KeyboardInterrupt\nThe finished blocks are kept: " in said
+    assert names(tmp_path) == ["x.npy", f"y.npy{PART}", f"y.zarr{PART}"]
+
+    for path in paths:  # as if the process had been killed in the middle of a line
+        (file,) = path.with_name(path.name + PART).glob("*/finished")
+        with open(file, "a") as torn:
+            torn.write("\n[[90, 100], [0")
+    lines = [file.read_text().split("\n") for path in paths for file in tmp_path.glob(f"{path.name}{PART}/*/finished")]
+    finished = [{line for line in some if line.endswith("]]")} for some in lines]
+    assert all(0 < len(blocks) < 10 for blocks in finished)
+    needed = sorted(
+        first for first in range(0, 100, 10) if not all(f"[[{first}, {first + 10}], [0, 5]]" in f for f in finished)
+    )
+
+    taken_up = run_pass(backend, tmp_path, 0, "resume")
+    out, said = taken_up.communicate(timeout=60)
+    assert out == f"{needed}\n", said
+    for path in paths:
+        np.testing.assert_array_equal(read(path), rows @ np.ones((6, 5)))
+    assert names(tmp_path) == ["x.npy", "y.npy", "y.zarr"]
+
+
+# Refused before anything is computed or written.
