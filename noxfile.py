@@ -60,6 +60,34 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Call everything 20,000 times and break 200 passes to files: `nox -s soak -- --calls 2000 --stores 20` for less."""
+    install(session, "soak")
+    session.run("python", "tests/benchmarks/soak.py", *session.posargs)
+
+
+@nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Print which branches the tests reach; fails if any of validation.py or storage.py is not."""
+    install(session, "test", "array-api-strict", "distributed", "torch", "coverage")
+    session.run("coverage", "erase")
+    for backend in ("numpy", "array-api-strict", "dask", "dask-query-planning", "distributed", "torch"):
+        session.run("coverage", "run", "-m", "pytest", "-q", env={"FC_ARRAYAPI_BACKEND": backend})
+    session.run("coverage", "combine", "--quiet")
+    session.run("coverage", "report")
+    session.run("coverage", "report", "--include=*/validation.py,*/storage.py", "--fail-under=100")
+
+
+@nox.session(python="3.14t", default=False)
+def free_threading(session: nox.Session) -> None:
+    """Test eight threads at once on a Python without the GIL, on NumPy and Dask (needs python3.14t)."""
+    install(session, "test-free-threading")
+    for backend in ("numpy", "dask"):
+        command = ("python", "-X", "gil=0", "-m", "pytest", "tests/test_threads.py", "tests/test_linear.py")
+        session.run(*command, *session.posargs, env={"FC_ARRAYAPI_BACKEND": backend})
+
+
+@nox.session(default=False)
 @nox.parametrize("backend", by_name(GPU_BACKENDS))
 def gpu(session: nox.Session, backend: str) -> None:
     """Test the layer on a GPU, with CuPy and with PyTorch (needs CUDA)."""
