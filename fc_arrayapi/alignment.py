@@ -147,7 +147,9 @@ def lift(array: Array, like: Array) -> Array:
     """Return a Dask array as it is, and a NumPy array as one of one block, under a name made from its content."""
     if namespace.is_chunked(namespace.of(array)):
         if has_unknown_blocks(array):
-            raise ValueError("W or B has blocks of unknown size: call compute_chunk_sizes() on it first")
+            raise ValueError(
+                f"W or B has blocks of unknown size: call compute_chunk_sizes() on it first; its shape is {array.shape}"
+            )
         return array
     # The library of the blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
     return dask_array().from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)

@@ -114,7 +114,8 @@ def grad_input(dY: Array, W: Array, /) -> Array:
     Returns
     -------
     array, shape (..., C)
-        Lazy, with the batch chunks of dY, where dY is a Dask array.
+        In the dtype to which dY and W are promoted. Lazy, with the batch chunks of dY, where
+        dY is a Dask array.
 
     Raises
     ------
@@ -230,8 +231,9 @@ def backward(
     Returns
     -------
     Gradients
-        The named tuple ``(dX, dW, dB)``, of the shapes of X, W and B. With Dask arrays
-        everything is lazy; compute the parts together, so that X and dY are read once.
+        The named tuple ``(dX, dW, dB)``, of the shapes of X, W and B, in the dtypes that
+        `grad_input`, `grad_weight` and `grad_bias` give. With Dask arrays everything is lazy;
+        compute the parts together, so that X and dY are read once.
 
     Raises
     ------

@@ -56,10 +56,9 @@ def of(array: Array, name: str = "array") -> Namespace:
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(np.empty(0))
     elif xp is None:
         if isinstance(array, type) or not array_api_compat.is_array_api_obj(array):
-            what = f"the class {_qualified(array)}" if isinstance(array, type) else _article(_qualified(kind))
             raise TypeError(
-                f"{name} is {what}, which is no array of a library of the array API standard: "
-                f"make one first, for example numpy.asarray({name})"
+                f"{name} is {_what(array)}, which is no array of a library of the array API standard: "
+                f"{_how_to_make_one(array, name)}"
             )
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)
     return xp
@@ -252,6 +251,21 @@ def describe(array: Array) -> str:
     xp = of(array)
     where = "" if is_chunked(xp) else f", device={device(array)}"
     return f"dtype={dtype_name(array.dtype)}, xp={library(xp)}{where}"
+
+
+def _what(value: Any) -> str:
+    if value is None:
+        return "None"
+    return f"the class {_qualified(value)}" if isinstance(value, type) else _article(_qualified(type(value)))
+
+
+def _how_to_make_one(value: Any, name: str) -> str:
+    """Say how a value becomes an array; `numpy.asarray` makes one object of None, a class and a sparse matrix."""
+    if value is None or isinstance(value, type):
+        return "pass one"
+    if hasattr(value, "toarray"):
+        return f"make one first, {name}.toarray()"
+    return f"make one first, for example numpy.asarray({name})"
 
 
 def _qualified(kind: type) -> str:

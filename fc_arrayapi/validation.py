@@ -26,13 +26,12 @@ def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
     names, arrays = (("X", "W"), (X, W)) if B is None else (("X", "W", "B"), (X, W, B))
     xp = _alike(X, W, B) or check_arrays("forward", names, arrays, lifted=("W", "B"))
     x, w = X.shape, W.shape
-    if len(x) > 0 and len(w) == 2 and x[-1] == w[0] and (B is None or B.shape == w[1:]):
-        return xp
     where = "forward nc,cs->ns"
-    _check_batched(where, "X", X, "(..., C)")
-    check_weight(where, W)
-    _check_features(where, "c (input features)", "X", X, W, axis=0)
-    if B is not None:
+    if not (len(x) > 0 and len(w) == 2 and x[-1] == w[0]):
+        _check_batched(where, "X", X, "(..., C)")
+        check_weight(where, W)
+        _check_features(where, "X", X, W, axis=0)
+    if B is not None and B.shape != w[1:]:
         check_bias(where, W, B)
     return xp
 
@@ -55,7 +54,7 @@ def check_grad_input(dY: Array, W: Array) -> Namespace:
     where = "grad_input ns,cs->nc"
     _check_batched(where, "dY", dY, "(..., S)")
     check_weight(where, W)
-    _check_features(where, "s (output features)", "dY", dY, W, axis=1)
+    _check_features(where, "dY", dY, W, axis=1)
     return xp
 
 
@@ -78,7 +77,8 @@ def check_grad_bias(dY: Array) -> Namespace:
 
 def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     """Check the arguments of ``backward`` and return their namespace."""
-    xp = _alike(X, W, dY) or check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
+    xp = None if dY is None else _alike(X, W, dY)  # to which None is an array that was left out
+    xp = xp or check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
     x, w, dy = X.shape, W.shape, dY.shape
     if len(w) == 2 and len(dy) > 0 and dy[-1] == w[1] and x == (*dy[:-1], w[0]):
         return xp
@@ -86,8 +86,8 @@ def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     _check_batched(where, "X", X, "(..., C)")
     check_weight(where, W)
     _check_batched(where, "dY", dY, "(..., S), that of Y")
-    _check_features(where, "c (input features)", "X", X, W, axis=0)
-    _check_features(where, "s (output features)", "dY", dY, W, axis=1)
+    _check_features(where, "X", X, W, axis=0)
+    _check_features(where, "dY", dY, W, axis=1, X=X)
     check_batch(where, X, dY)
     return xp
 
@@ -103,7 +103,7 @@ def check_parameters(W: Array, B: Array | None) -> None:
 
 def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
     """Return `needs` as a tuple after checking every name in it."""
-    if isinstance(needs, str) or not isinstance(needs, Iterable):
+    if isinstance(needs, (str, bytes)) or not isinstance(needs, Iterable):
         raise TypeError(f"needs is {needs!r}: write a tuple of names, for example needs=('dW', 'dB')")
     wanted = tuple(needs)
     for name in wanted:
@@ -127,7 +127,7 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
         if not namespace.is_real_floating(xp, array.dtype):
             raise TypeError(
                 f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
-                f"dtypes: convert it first, for example xp.astype({name}, xp.float32)"
+                f"dtypes: {_conversion(name, array.dtype)}"
             )
     compare_devices = namespace.devices_comparable(xp)
     if compare_devices:
@@ -160,6 +160,16 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
     return xp
 
 
+def _conversion(name: str, dtype: Any) -> str:
+    """Say how an array of another dtype becomes one of real numbers."""
+    fields = getattr(dtype, "names", None)  # of a NumPy table
+    if fields:
+        return f"pass one field, for example {name}[{fields[0]!r}]"
+    if namespace.dtype_name(dtype).startswith("complex"):
+        return f"pass its parts one after the other, xp.real({name}) and xp.imag({name})"
+    return f"convert it first, for example xp.astype({name}, xp.float32)"
+
+
 def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[Any]) -> None:
     """Check that the gradients of two micro-batches belong to the same layer."""
     for name, mine, theirs in zip(names, first, second, strict=True):
@@ -167,7 +177,7 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
             raise ValueError(f"{name} is None in one of the two: ask backward for the same needs both times")
         if mine is None:
             continue
-        namespace.common((name, f"the other {name}"), (mine, theirs))
+        check_arrays("Gradients + Gradients", (name, f"the other {name}"), (mine, theirs))
         if name == "dX" and len(mine.shape) < 2:
             raise ValueError(f"dX has shape {_shape(mine)}, no batch axis to join along: give X one, (1, C)")
         skip = 1 if name == "dX" else 0
@@ -177,21 +187,38 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
 
 def check_weight(where: str, W: Array) -> None:
     """Check the rank of a weight."""
-    if len(W.shape) != 2:
-        raise ValueError(f"{where}: W must have shape (C, S), has {_shape(W)}")
+    shape = W.shape
+    if len(shape) == 2:
+        return
+    hint = "give it one axis of input features and one of output features, with xp.reshape"
+    if len(shape) == 1 and not _unknown(shape[0]):
+        hint = f"pass xp.reshape(W, (1, {shape[0]})) if C is 1, or xp.reshape(W, ({shape[0]}, 1)) if S is 1"
+    raise ValueError(f"{where}: W must have shape (C, S), has {_shape(W)}: {hint}")
 
 
 def check_bias(where: str, W: Array, B: Array) -> None:
     """Check that B has shape (S,) and nothing else."""
     s = W.shape[1]
     if len(B.shape) != 1:
-        hint = f": pass xp.reshape(B, ({s},))" if math.prod(B.shape) == s else ""
-        raise ValueError(f"{where}: B must have shape (S,) = ({_size(s)},), has {_shape(B)}{hint}")
+        raise ValueError(f"{where}: B must have shape (S,) = ({_size(s)},), has {_shape(B)}: {_bias_hint(W, B)}")
     if B.shape[0] != s:
         raise ValueError(
-            f"{where}: axis s (output features): B has {_size(B.shape[0])}, W has {_size(s)}; "
-            f"B holds one number for each column of W"
+            f"{where}: axis s (output features): B has {_size(B.shape[0])}, W has {_size(s)}; B has shape {_shape(B)}, "
+            f"W must be (C, S), has {_shape(W)}: {_bias_hint(W, B)}"
         )
+
+
+def _bias_hint(W: Array, B: Array) -> str:
+    """Say what to pass instead of a B that does not fit."""
+    s = W.shape[1]
+    for name, sizes in (("W", (s,)), ("B", B.shape)):
+        if any(_unknown(size) for size in sizes):
+            return f"call {name}.compute_chunk_sizes() first"
+    if math.prod(B.shape) == s:
+        return f"pass xp.reshape(B, ({s},))"
+    if tuple(B.shape) in ((), (1,)):
+        return f"nothing broadcasts: pass xp.broadcast_to(B, ({s},))"
+    return "pass one number for each column of W"
 
 
 def _check_batched(where: str, name: str, array: Array, form: str) -> None:
@@ -201,35 +228,53 @@ def _check_batched(where: str, name: str, array: Array, form: str) -> None:
             f"for example xp.reshape({name}, (1,))"
         )
     if array.shape[-1] != array.shape[-1]:
-        raise ValueError(f"{where}: {name} has an unknown number of features: call {name}.compute_chunk_sizes() first")
+        raise ValueError(
+            f"{where}: axis {len(array.shape) - 1} of {_shape(array)}: {name} has an unknown number of features: "
+            f"call {name}.compute_chunk_sizes() first"
+        )
 
 
-def _check_features(where: str, label: str, name: str, array: Array, W: Array, axis: int) -> None:
+def _check_features(where: str, name: str, array: Array, W: Array, axis: int, X: Array | None = None) -> None:
+    """Compare the features of X or dY with an axis of W; `X`, beside dY, is a batch whose features fit W."""
     size, expected = array.shape[-1], W.shape[axis]
     if size == expected:
         return
+    label = ("c (input features)", "s (output features)")[axis]
+    sizes = f"{where}: axis {label}: {name} has {_size(size)}, W has {_size(expected)}"
     if _unknown(size) or _unknown(expected):
-        unknown = name if _unknown(size) else "W"
         raise ValueError(
-            f"{where}: axis {label}: {name} has {_size(size)}, W has {_size(expected)}; the features must be known: "
-            f"call {unknown}.compute_chunk_sizes() first"
+            f"{sizes}; {name} has shape {_shape(array)}, W has {_shape(W)}; the features must be known: "
+            f"call {name if _unknown(size) else 'W'}.compute_chunk_sizes() first"
         )
-    hint = f"; {name} has shape {_shape(array)}, W must be (C, S), has {_shape(W)}"
-    if size == W.shape[1 - axis]:
-        hint += (
-            ": it seems to be in (S, C) order, as torch.nn.Linear keeps its weight: pass W.T, "
+    hint = _features_hint(name, array, W, axis, X)
+    raise ValueError(f"{sizes}; {name} has shape {_shape(array)}, W must be (C, S), has {_shape(W)}: {hint}")
+
+
+def _features_hint(name: str, array: Array, W: Array, axis: int, X: Array | None) -> str:
+    """Say what to pass instead of features that do not fit."""
+    size, expected = array.shape[-1], W.shape[axis]
+    lost_its_features = tuple(array.shape) == tuple(array.shape[:1] if X is None else X.shape[:-1])
+    if axis == 1 and expected == 1 and lost_its_features:
+        return f"pass xp.reshape(dY, {_shape_text((*array.shape, 1))})"
+    if X is None and size == W.shape[1 - axis]:
+        return (
+            "it seems to be in (S, C) order, as torch.nn.Linear keeps its weight: pass W.T, "
             "or use FullyConnected.from_torch(linear)"
         )
-    raise ValueError(f"{where}: axis {label}: {name} has {size}, W has {expected}{hint}")
+    nothing = "nothing broadcasts: " if 1 in (size, expected) else ""
+    return f"{nothing}give {name} {_counted(expected, 'feature')}, or W {_counted(size, ('row', 'column')[axis])}"
 
 
 def check_batch(where: str, X: Array, dY: Array) -> None:
     """Check that X and dY have the same leading axes."""
     x, dy = X.shape[:-1], dY.shape[:-1]
+    if x == dy:
+        return
     if len(x) != len(dy):
+        one = f", or xp.reshape(dY, {_shape_text((*x, 1))}) if S is 1" if tuple(dY.shape) == tuple(x) else ""
         raise ValueError(
             f"{where}: X has shape {_shape(X)} and dY has {_shape(dY)}: they must have the same leading axes; "
-            f"dY has the shape of Y, {_shape_text((*x, 'S'))}"
+            f"pass a dY of the shape of Y, {_shape_text((*x, 'S'))}{one}"
         )
     for axis, (n, m) in enumerate(zip(x, dy, strict=True)):
         if n != m and not (_unknown(n) or _unknown(m)):
@@ -245,6 +290,10 @@ def _unknown(size: Any) -> bool:
 
 def _size(size: Any) -> str:
     return "an unknown number" if _unknown(size) else str(size)
+
+
+def _counted(size: Any, what: str) -> str:
+    return f"{size} {what}{'' if size == 1 else 's'}"
 
 
 def _shape(array: Array) -> str:
