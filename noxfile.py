@@ -131,6 +131,15 @@ def doctests(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages into .nox/html, with warnings as errors, and follow every link between them."""
+    install(session, "docs")
+    out = ROOT / ".nox" / "html"
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "-b", "html", "docs", str(out), *session.posargs)
+    session.run("python", "docs/check_links.py", str(out))
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train a linear probe on a batch larger than memory may be: `nox -s demo -- --gb 8` for more."""
     install(session, "demo")

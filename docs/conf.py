@@ -1,0 +1,43 @@
+"""How the pages are built: `nox -s docs`."""
+
+import fc_arrayapi
+
+project = "fc_arrayapi"
+author = "The fc_arrayapi developers"
+copyright = author
+release = version = fc_arrayapi.__version__
+
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build", "examples"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+default_role = "py:obj"  # docstrings name functions in single backticks
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # shapes and dtypes say more, and are in the docstrings
+numpydoc_show_class_members = False
+python_maximum_signature_line_length = 90
+
+html_theme = "pydata_sphinx_theme"
+html_title = "fc_arrayapi"
+html_show_sourcelink = False
+html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
+html_sidebars = {"**": ["sidebar-nav-bs"]}
+
+
+def mathml(writer, node):
+    """Write a formula as MathML, which browsers show without a script from elsewhere."""
+    from docutils import nodes
+    from docutils.utils.math import latex2mathml
+
+    block = isinstance(node, nodes.math_block)
+    formula = latex2mathml.tex2mathml(node.astext(), as_block=block)
+    writer.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
+
+
+def setup(app):
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+
+
+html_math_renderer = "mathml"

@@ -1,0 +1,94 @@
+"""Draw which entries meet in each contraction: `python docs/pictures/contractions.py`."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from drawing import BLUE, GREEN, GREY, ORANGE, PALE, save
+
+X, W, B = np.asarray([[1, 2], [3, 4]]), np.asarray([[5, 6], [7, 8]]), np.asarray([9, 10])
+dY = np.asarray([[1, 2], [3, 5]])
+
+
+def matrix(axes, left, values, name, indices, marked):
+    """Draw a matrix with its name and its indices; `marked` gives the colours of entries."""
+    values = np.atleast_2d(values)
+    rows, columns = values.shape
+    top = 1 + rows / 2
+    for (i, j), value in np.ndenumerate(values):
+        colour = marked.get((i, j), GREY)
+        x, y = left + j, top - i - 1
+        axes.add_patch(plt.Rectangle((x, y), 1, 1, facecolor=PALE[colour], edgecolor="white", linewidth=3))
+        strong = (i, j) in marked
+        axes.text(
+            x + 0.5, y + 0.5, value, ha="center", va="center", fontsize=15,
+            color=colour if strong else GREY, weight="bold" if strong else "normal",
+        )  # fmt: skip
+    axes.text(left + columns / 2, 2.55, name, ha="center", va="center", fontsize=14)
+    axes.text(left + columns / 2, -0.4, indices, ha="center", va="center", fontsize=11, color=GREY)
+
+
+def contraction(file, parts, signs, line):
+    """Draw one equation; `line` is the sum of the marked entry, piece by piece with its colour."""
+    figure, axes = plt.subplots(figsize=(7, 3.1))
+    left = 0.3
+    for (values, name, indices, marked), sign in zip(parts, signs, strict=True):
+        matrix(axes, left, values, name, indices, marked)
+        left += np.atleast_2d(values).shape[1]
+        axes.text(left + 0.4, 1, sign, ha="center", va="center", fontsize=18)
+        left += 0.8
+    axes.set(xlim=(0, 9.4), ylim=(-1.6, 3), aspect="equal")
+    axes.axis("off")
+    figure.canvas.draw()
+    x = 0.3
+    for text, colour in line:
+        piece = axes.text(x, -1.2, text, color=colour, fontsize=14, va="center", weight="bold")
+        box = piece.get_window_extent(figure.canvas.get_renderer()).transformed(axes.transData.inverted())
+        x = box.x1 + 0.12
+    save(figure, file)
+    plt.close(figure)
+
+
+def main():
+    black = "black"
+    contraction(
+        "contraction_y.svg",
+        [
+            (X, "X", "n c", {(0, 0): BLUE, (0, 1): ORANGE}),
+            (W, "W", "c s", {(0, 1): BLUE, (1, 1): ORANGE}),
+            (X @ W, "XW", "n s", {(0, 1): GREEN}),
+        ],
+        "·=" + " ",
+        [("1 · 6", BLUE), ("+", black), ("2 · 8", ORANGE), ("=", black), ("22", GREEN)],
+    )
+    contraction(
+        "contraction_dx.svg",
+        [
+            (dY, "dY", "n s", {(0, 0): BLUE, (0, 1): ORANGE}),
+            (W, "W", "c s", {(1, 0): BLUE, (1, 1): ORANGE}),
+            (dY @ W.T, "dX", "n c", {(0, 1): GREEN}),
+        ],
+        ",→" + " ",
+        [("1 · 7", BLUE), ("+", black), ("2 · 8", ORANGE), ("=", black), ("23", GREEN)],
+    )
+    contraction(
+        "contraction_dw.svg",
+        [
+            (X, "X", "n c", {(0, 0): BLUE, (1, 0): ORANGE}),
+            (dY, "dY", "n s", {(0, 1): BLUE, (1, 1): ORANGE}),
+            (X.T @ dY, "dW", "c s", {(0, 1): GREEN}),
+        ],
+        ",→" + " ",
+        [("1 · 2", BLUE), ("+", black), ("3 · 5", ORANGE), ("=", black), ("17", GREEN)],
+    )
+    contraction(
+        "contraction_db.svg",
+        [
+            (dY, "dY", "n s", {(0, 1): BLUE, (1, 1): ORANGE}),
+            (dY.sum(axis=0), "dB", "s", {(0, 1): GREEN}),
+        ],
+        "→ ",
+        [("2", BLUE), ("+", black), ("5", ORANGE), ("=", black), ("7", GREEN)],
+    )
+
+
+if __name__ == "__main__":
+    main()
