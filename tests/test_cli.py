@@ -17,7 +17,7 @@ import pytest
 from conftest import BACKENDS
 
 import fc_arrayapi as fc
-from fc_arrayapi import cli
+from fc_arrayapi import backend_check, cli, gradient_check, linear
 
 dask_only = pytest.mark.only("dask.array")
 
@@ -88,35 +88,59 @@ def test_check_without_a_name_checks_what_is_found(run, monkeypatch):
 
 
 def test_a_wrong_result_fails_the_check(run, monkeypatch):
-    right = fc.backward
-    monkeypatch.setattr(fc, "backward", lambda *arrays: right(*arrays)._replace(dX=2 * right(*arrays).dX))
+    right = fc.grad_bias
+    monkeypatch.setattr(linear, "backward", lambda *a, **options: fc.backward(*a)._replace(dB=2 * right(a[2])))
     code, printed, complaint = run("check numpy")
     assert (code, complaint) == (1, "")
-    assert printed.splitlines()[1].split()[2:] == ["pass", "fail", "pass", "pass"]
-    assert re.match(r"numpy: dX: is off by [\d.]+ from the literal form$", printed.splitlines()[2])
+    assert printed.splitlines()[1].split()[2:] == ["pass", "pass", "pass", "fail"]
+    assert re.match(r"numpy: dB: dB in float32 is off by [\d.]+$", printed.splitlines()[2])
 
 
 @pytest.mark.parametrize("name", ["dX", "dW", "dB"])
 def test_a_gradient_that_is_none_fails_though_the_literal_form_agrees(run, monkeypatch, name):
     def wrong(function):
-        def changed(*arrays):
-            grads = function(*arrays)
-            return grads._replace(**{name: 1.01 * getattr(grads, name)})
+        def changed(*arrays, **options):
+            grads = function(*arrays, **options)
+            part = getattr(grads, name)
+            return grads if part is None else grads._replace(**{name: part * grads.dW.dtype.type(1.01)})
 
         return changed
 
-    monkeypatch.setattr(fc, "backward", wrong(fc.backward))
-    monkeypatch.setattr(fc.testing, "reference_backward", wrong(fc.testing.reference_backward))
+    monkeypatch.setattr(linear, "backward", wrong(linear.backward))
+    monkeypatch.setattr(backend_check, "reference_backward", wrong(backend_check.reference_backward))
     code, printed, _ = run("check numpy")
     assert code == 1
-    assert printed.splitlines()[2:] == [f"numpy: {name}: does not say how the loss changes"]
+    line = printed.splitlines()[2]
+    assert line.startswith(f"numpy: {name}: float32: {name}: {gradient_check.IDENTITIES[name]} is off by ")
 
 
 def test_a_library_that_raises_fails_the_check(run, monkeypatch):
-    monkeypatch.setattr(fc, "forward", lambda *arrays: 1 / 0)
+    monkeypatch.setattr(linear, "forward", lambda *arrays: 1 / 0)
     code, printed, _ = run("check numpy")
     assert code == 1
     assert printed.splitlines()[2] == "numpy: Y: ZeroDivisionError: division by zero"
+
+
+def test_a_library_that_can_not_be_imported_fails_the_check(run, monkeypatch):
+    def broken(name):
+        raise OSError(f"{name}: no\nlibrary")
+
+    monkeypatch.setattr(cli.importlib, "import_module", broken)
+    code, printed, _ = run("check numpy")
+    assert code == 1
+    assert printed.splitlines()[2] == "numpy: Y: OSError: numpy: no library"
+
+
+def test_what_else_does_not_work_fails_the_check_and_a_missing_float64_does_not(run, monkeypatch):
+    def found(*what):
+        checks = tuple(backend_check.BackendCheck(one, False, "not here") for one in what)
+        monkeypatch.setattr(fc.testing, "check_backend", lambda xp: backend_check.BackendReport("numpy", checks))
+
+    found("float64", "views")
+    code, printed, _ = run("check numpy")
+    assert (code, printed.splitlines()[2:]) == (1, ["numpy: views: not here"])
+    found("float64")
+    assert run("check numpy")[0] == 0
 
 
 def test_a_backend_that_is_missing_is_named(run, monkeypatch):

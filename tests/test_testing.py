@@ -1,12 +1,16 @@
-"""The literal forms, against loops that multiply one entry by another."""
+"""The literal forms, against loops that multiply one entry by another; and the checks, against planted faults."""
 
 from __future__ import annotations
 
 import itertools
+import types
 
 import numpy as np
+import pytest
+from assertions import nothing_computes
 
 import fc_arrayapi as fc
+from fc_arrayapi import backend_check, chunked, gradient_check, linear, namespace
 
 
 def test_the_literal_forms_equal_loops_over_every_entry(rng):
@@ -44,3 +48,382 @@ def test_leading_axes_are_the_batch(rng):
     assert fc.testing.reference_forward(X, W).shape == (2, 3, 5)
     assert [part.shape for part in fc.testing.reference_backward(X, W, dY)] == [(2, 3, 4), (4, 5), (5,)]
     assert fc.testing.reference_forward(X[0, 0], W).shape == (5,)
+
+
+# check_gradients
+
+
+def square(rng, N=9, C=4):
+    """X, W, B and dY of as many input as output features, so that a transposed W fits."""
+    return rng.normal(size=(N, C)), rng.normal(size=(C, C)), rng.normal(size=C), rng.normal(size=(N, C))
+
+
+def of_backend(backend, arrays, dtype="float64"):
+    return [None if array is None else backend.asarray(array.astype(dtype)) for array in arrays]
+
+
+def failing(report):
+    return {check.name for check in report.checks if not check.ok}
+
+
+def with_backward(**parts):
+    """Return `fc.backward` with another dX, dW or dB, made from X, W and dY."""
+    return lambda X, W, dY: fc.backward(X, W, dY)._replace(**{name: make(X, W, dY) for name, make in parts.items()})
+
+
+def half(array):
+    return array[: array.shape[0] // 2, :]
+
+
+WRONG_FORWARD = {
+    "without B": lambda X, W, B: fc.forward(X, W),
+    "B subtracted": lambda X, W, B: fc.forward(X, W, -B),
+    "W transposed": lambda X, W, B: fc.forward(X, W.T, B),
+    "without a feature": lambda X, W, B: fc.forward(X[..., 1:], W[1:, :], B),
+    "a row twice": lambda X, W, B: fc.forward(namespace.of(X).concat([X[:1, :], X[:-1, :]]), W, B),
+}
+WRONG_BACKWARD = {
+    "dX of the wrong sign": ("dX", lambda X, W, dY: -fc.grad_input(dY, W)),
+    "dX of W transposed": ("dX", lambda X, W, dY: fc.grad_input(dY, W.T)),
+    "dX divided by N": ("dX", lambda X, W, dY: fc.grad_input(dY, W) / X.shape[0]),
+    "dX without a feature": ("dX", lambda X, W, dY: fc.grad_input(dY[:, 1:], W[:, 1:])),
+    "dW divided by N": ("dW", lambda X, W, dY: fc.grad_weight(X, dY) / X.shape[0]),
+    "dW transposed": ("dW", lambda X, W, dY: fc.grad_weight(dY, X)),
+    "dW of half of the batch": ("dW", lambda X, W, dY: fc.grad_weight(half(X), half(dY))),
+    "dW without the last row": ("dW", lambda X, W, dY: fc.grad_weight(X[:-1, :], dY[:-1, :])),
+    "dB the mean": ("dB", lambda X, W, dY: fc.grad_bias(dY) / X.shape[0]),
+    "dB of half of the batch": ("dB", lambda X, W, dY: fc.grad_bias(half(dY))),
+    "dB of X": ("dB", lambda X, W, dY: fc.grad_bias(X)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("leading", [(), (9,), (2, 3), (0,), (600,)], ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_gradients_of_the_layer_pass(backend, rng, leading, bias, dtype):
+    shapes = (*leading, 4), (4, 3), (3,), (*leading, 3)
+    X, W, B, dY = of_backend(backend, [rng.normal(size=shape) for shape in shapes], dtype)
+    report = fc.testing.check_gradients(X, W, B if bias else None, dY)
+    assert report.ok
+    expected = ["Y", "dX", "dW", "dB", "dX", "dW", *["dB"] * bias]
+    assert [check.name for check in report.checks] == expected
+    N = int(np.prod(leading))
+    assert report.checks[-1].identity == f"central difference, {min(N, 256)} of {N} rows"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.needs("float16", "bfloat16")
+def test_narrow_gradients_pass(backend, rng, dtype):
+    arrays = [backend.xp.asarray(array, dtype=backend.dtype(dtype), device=backend.device) for array in square(rng)]
+    assert fc.testing.check_gradients(*arrays).ok
+
+
+@pytest.mark.parametrize("fault", WRONG_FORWARD)
+def test_a_wrong_forward_is_found(backend, rng, fault):
+    arrays = of_backend(backend, square(rng))
+    with pytest.raises(
+        AssertionError, match=r"^Y: Y r = X \(W r\) \+ B r is off by [\d.]+, rounding makes \S+ at most"
+    ):
+        fc.testing.check_gradients(*arrays, forward=WRONG_FORWARD[fault])
+
+
+@pytest.mark.parametrize("fault", WRONG_BACKWARD)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_wrong_gradient_is_found_by_both_checks_and_no_other_is_blamed(backend, rng, fault, dtype):
+    name, make = WRONG_BACKWARD[fault]
+    arrays = of_backend(backend, square(rng), dtype)
+    report = gradient_check.examine(*arrays, backward=with_backward(**{name: make}))
+    assert failing(report) == {name}
+    assert sum(not check.ok for check in report.checks) == 2
+    with pytest.raises(AssertionError) as raised:
+        fc.testing.check_gradients(*arrays, backward=with_backward(**{name: make}))
+    first, *table = str(raised.value).split("\n")
+    assert first.startswith(f"{name}: {gradient_check.IDENTITIES[name]} is off by ")
+    assert "\n".join(table) == str(report)
+
+
+def test_a_result_of_another_shape_or_dtype_is_named(backend, batch):
+    X, W, B, dY = of_backend(backend, batch.values())
+    backward = with_backward(dW=lambda X, W, dY: fc.grad_weight(dY, X), dB=lambda X, W, dY: dY)
+    with pytest.raises(AssertionError) as raised:
+        fc.testing.check_gradients(X, W, B, dY, backward=backward)
+    first = str(raised.value).split("\n")[0]
+    assert first.startswith("dW: is float64 (3, 4), must be float64 (4, 3) is off by inf, ")
+    assert "dB: is float64 (7, 3), must be float64 (3,)" in first
+
+    def narrow(X, W, B):
+        return namespace.of(X).astype(fc.forward(X, W, B), backend.dtype("float32"))
+
+    with pytest.raises(AssertionError, match=r"^Y: is float32 \(7, 3\), must be float64 \(7, 3\)"):
+        fc.testing.check_gradients(X, W, B, dY, forward=narrow)
+
+
+def test_gradients_that_are_not_made_are_not_checked(rng):
+    report = fc.testing.check_gradients(*square(rng), backward=lambda X, W, dY: (None, X.T @ dY, None))
+    assert [check.name for check in report.checks] == ["Y", "dW", "dW"]
+
+
+@pytest.mark.parametrize("name", ["Y", "dX"])
+def test_one_wrong_number_of_many_rows_is_found(rng, name):
+    def spoilt(array):
+        array[7777, 2] *= 1.001
+        return array
+
+    arrays = square(rng, N=10_000)
+    report = gradient_check.examine(
+        *arrays,
+        forward=lambda *a: spoilt(fc.forward(*a)) if name == "Y" and len(a[0]) > 7777 else fc.forward(*a),
+        backward=lambda *a: (
+            fc.backward(*a)._replace(dX=spoilt(fc.backward(*a).dX))
+            if name == "dX" and len(a[0]) > 7777
+            else fc.backward(*a)
+        ),
+    )
+    assert [check.name for check in report.checks if not check.ok] == [name]
+
+
+def test_nan_is_wrong(rng):
+    report = gradient_check.examine(*square(rng), backward=with_backward(dX=lambda X, W, dY: X * np.nan))
+    assert failing(report) == {"dX"}
+
+
+def test_a_sum_that_drifts_is_found():
+    X, dY = np.full((2**20, 2), 0.1, "float32"), np.full((2**20, 1), 0.1, "float32")
+    W = np.ones((2, 1), "float32")
+    assert fc.testing.check_gradients(X, W, None, dY).ok
+    drifts = with_backward(dB=lambda X, W, dY: np.cumsum(dY, axis=0, dtype="float32")[-1])
+    assert "dB" in failing(gradient_check.examine(X, W, None, dY, backward=drifts))
+
+
+def test_arguments_that_do_not_fit_are_refused_as_by_the_layer(rng):
+    X, W, B, dY = square(rng)
+    with pytest.raises(ValueError, match="axis c"):
+        fc.testing.check_gradients(X, W[1:], B, dY)
+    with pytest.raises(ValueError, match="directions is 0: give at least one"):
+        fc.testing.check_gradients(X, W, B, dY, directions=0)
+
+
+def test_the_report_prints_as_a_table(rng):
+    report = fc.testing.check_gradients(*square(rng, N=300))
+    lines = str(report).splitlines()
+    assert lines[0].split() == ["off", "by", "may", "be"]
+    assert [line[:6].strip() for line in lines[1:]] == [check.name for check in report.checks]
+    assert all(line.endswith(" ok") for line in lines[1:])
+    assert "central difference, 256 of 300 rows" in lines[5]
+
+
+class Source:
+    """An array-like on Dask's side of which it is known what was read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.rows_read = 0
+
+    def __getitem__(self, index):
+        block = self.array[index]
+        if block.size:
+            self.rows_read += len(block)
+        return block
+
+
+@pytest.mark.only("dask.array")
+def test_a_lazy_batch_is_read_once_and_never_held(backend, rng):
+    import dask
+    from dask.callbacks import Callback
+
+    held = []
+
+    class CountRows(Callback):
+        def _posttask(self, key, result, graph, state, worker):
+            held.append(sum(getattr(value, "shape", (0,))[:1] == (50,) for value in state["cache"].values()))
+
+    X, W, B, dY = square(rng, N=2000)
+    sources = Source(X), Source(dY)
+    x, dy = (chunked.from_source(source, 50) for source in sources)
+    with dask.config.set(scheduler="synchronous"), CountRows():
+        report = fc.testing.check_gradients(x, W, B, dy)
+    assert report.ok
+    assert report.checks[-1].identity == "central difference, 256 of 2,000 rows"
+    assert max(held) <= 12  # blocks of X, dY, Y and dX, of 40 of each
+    assert all(2000 <= source.rows_read <= 2000 + 300 for source in sources)
+
+
+@pytest.mark.only("dask.array")
+def test_building_computes_nothing(backend, rng, monkeypatch):
+    class StartedError(Exception):
+        pass
+
+    def compute(*lazy):
+        raise StartedError
+
+    monkeypatch.setattr(gradient_check.running, "compute", compute)
+    with nothing_computes(backend), pytest.raises(StartedError):
+        fc.testing.check_gradients(*of_backend(backend, square(rng)))
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.needs("unknown_chunks")
+def test_blocks_of_unknown_size_have_no_central_difference(backend, rng):
+    X, W, B, dY = square(rng)
+    x, dy = (backend.asarray(array, chunks=(3, 4)) for array in (X, dY))
+    x, dy = (array[backend.asarray(X[:, 0] > 0, chunks=3)] for array in (x, dy))
+    report = fc.testing.check_gradients(x, W, B, dy)
+    assert [check.name for check in report.checks] == ["Y", "dX", "dW", "dB"]
+    wrong = gradient_check.examine(x, W, B, dy, backward=with_backward(dX=lambda X, W, dY: fc.grad_input(dY, W.T)))
+    assert failing(wrong) == {"dX"}
+
+
+# check_backend
+
+
+@pytest.fixture
+def few_rows(monkeypatch):
+    """Long sums are tried in one test."""
+    monkeypatch.setattr(backend_check, "MANY_ROWS", 1000)
+
+
+def failed(report):
+    return {check.what: check.why for check in report.checks if not check.ok}
+
+
+def test_every_backend_passes(backend):
+    report = fc.testing.check_backend(backend.xp)
+    assert failed(report) == {}
+    assert report.library == backend.module
+    assert all(line.endswith(" ok") for line in str(report).splitlines()[1:])
+
+
+RESULTS_OF = {"Y": "forward", "dX": "backward", "dW": "backward", "dB": "backward"}
+
+
+@pytest.mark.parametrize("name", RESULTS_OF)
+def test_a_wrong_result_is_named(few_rows, backend, monkeypatch, name):
+    right = getattr(linear, RESULTS_OF[name])
+
+    def wrong(*arrays, **options):
+        result = right(*arrays, **options)
+        if name == "Y":
+            return 1.01 * result
+        part = getattr(result, name)
+        return result if part is None else result._replace(**{name: 1.01 * part})
+
+    monkeypatch.setattr(linear, RESULTS_OF[name], wrong)
+    why = failed(fc.testing.check_backend(backend.xp))
+    assert name in why
+    assert not why.keys() & (RESULTS_OF.keys() - {name})
+    assert why[name].startswith(f"{name} in float32 is off by ")
+
+
+def test_a_gradient_that_is_none_is_found_though_the_literal_form_agrees(few_rows, monkeypatch):
+    def wrong(function):
+        return lambda *arrays, **options: function(*arrays, **options)._replace(dB=1.01 * function(*arrays).dB)
+
+    monkeypatch.setattr(linear, "backward", wrong(linear.backward))
+    monkeypatch.setattr(backend_check, "reference_backward", wrong(backend_check.reference_backward))
+    assert failed(fc.testing.check_backend(np))["dB"].startswith("float32: dB: <dY, 1 U> = <dB, U> is off by ")
+
+
+def fake_library(**changed):
+    """Return a library of the standard, which is NumPy but for some functions."""
+
+    class Fake:
+        def __init__(self, array):
+            self.array = np.asarray(array)
+
+        def __array_namespace__(self, *, api_version=None):
+            return xp
+
+        def __array__(self, dtype=None, copy=None):
+            return np.array(self.array, dtype=dtype, copy=copy)
+
+        def __getitem__(self, index):
+            return Fake(self.array[index])
+
+        def __add__(self, other):
+            return Fake(self.array + inside(other))
+
+        def __mul__(self, other):
+            return Fake(self.array * inside(other))
+
+        def __matmul__(self, other):
+            return xp.matmul(self, other)
+
+        T = property(lambda self: Fake(self.array.T))
+        shape = property(lambda self: self.array.shape)
+        dtype = property(lambda self: self.array.dtype)
+        ndim = property(lambda self: self.array.ndim)
+        device = "cpu"
+
+    def inside(value):
+        return [inside(item) for item in value] if isinstance(value, list) else getattr(value, "array", value)
+
+    def lifted(function):
+        def call(*arguments, **options):
+            result = function(*map(inside, arguments), **options)
+            return Fake(result) if isinstance(result, np.ndarray | np.floating) else result
+
+        return call
+
+    names = ["astype", "asarray", "concat", "isdtype", "matmul", "matrix_transpose", "multiply", "ones", "permute_dims"]
+    names += ["reshape", "result_type", "sum", "zeros"]
+    functions = {name: getattr(np, name) for name in names} | changed
+    xp = types.SimpleNamespace(__name__="fake", float32=np.float32, float64=np.float64)
+    vars(xp).update({name: lifted(function) for name, function in functions.items()})
+    return xp
+
+
+def test_a_library_of_the_standard_passes(few_rows):
+    report = fc.testing.check_backend(fake_library())
+    assert failed(report) == {}
+    assert str(report).startswith("fake\n  float32            ok\n")
+
+
+def test_arrays_of_float32_for_float64_are_found_and_said_once(few_rows):
+    xp = fake_library(asarray=lambda array, dtype=None, device=None: np.asarray(array, dtype="float32"))
+    assert failed(fc.testing.check_backend(xp)).keys() == {"float64"}
+    assert "fake holds float64 as float32" in failed(fc.testing.check_backend(xp))["float64"]
+
+
+def test_results_of_float32_for_float64_are_found(few_rows):
+    xp = fake_library(matmul=lambda a, b: np.matmul(a, b).astype("float32"))
+    why = failed(fc.testing.check_backend(xp))
+    assert why["dX"] == "dX is float32 (50, 7), must be float64 (50, 7)"
+    assert why["dW"].startswith("dW in float64 is off by ")  # the layer rounds sums to their dtype
+
+
+def test_products_in_half_precision_are_found(few_rows):
+    xp = fake_library(matmul=lambda a, b: np.matmul(a.astype("float16"), b.astype("float16")).astype(a.dtype))
+    assert {"Y", "dX", "dW"} <= failed(fc.testing.check_backend(xp)).keys()
+
+
+def test_sums_that_drift_are_found():
+    def drifting(array, axis=None, dtype=None):
+        axes = tuple(range(array.ndim)) if axis is None else axis
+        for one in sorted(np.atleast_1d(axes), reverse=True):
+            array = np.full_like(array.take(0, axis=one), 0) if array.shape[one] == 0 else array.sum(axis=one)
+        return (array * 1.001).astype(dtype or array.dtype)
+
+    assert {"dB", "long sums"} <= failed(fc.testing.check_backend(fake_library(sum=drifting))).keys()
+
+
+def test_a_library_that_can_not_is_a_table_and_no_error(few_rows):
+    def missing(*arguments, **options):
+        raise NotImplementedError("no such thing\nhere")
+
+    why = failed(fc.testing.check_backend(fake_library(permute_dims=missing)))
+    assert why["views"] == "NotImplementedError: no such thing here"
+    assert why["einsum"].startswith("1 of 9 equations: nc->cn: NotImplementedError: no such thing here")
+    why = failed(fc.testing.check_backend(fake_library(matmul=missing)))
+    assert {"Y", "dX", "dW"} <= why.keys()
+    assert "float64" not in why
+
+
+def test_sizes_that_are_taken_are_found(few_rows, monkeypatch):
+    monkeypatch.setattr(linear, "forward", lambda X, W, B=None: X[:, :5])
+    assert failed(fc.testing.check_backend(np))["sizes that differ"] == "X of C - 1 features is taken"
+
+
+def test_what_is_no_library_is_a_table_too():
+    report = fc.testing.check_backend(itertools)
+    assert not any(check.ok for check in report.checks)
+    assert "pass the module of an array library" in report.checks[0].why

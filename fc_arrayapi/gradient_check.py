@@ -1,0 +1,453 @@
+"""Are these gradients those of Y = XW + B? Answered on a person's own arrays, without a step size.
+
+Y is linear in X, W and B each, so a gradient is right if and only if an inner product says so:
+<dY, UW> = <dX, U>, <dY, XU> = <dW, U> and <dY, 1U> = <dB, U> for every U. Here U is random and
+of rank one, a row or a product of two vectors: an error that is not zero is seen with
+probability one, and nothing larger than a block of rows is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import accumulation, alignment, chunked, formulas, linear, namespace, running, validation
+from .literal import host
+from .namespace import Array, Namespace
+
+_NumPy = np.ndarray[Any, Any]
+Forward = Callable[[Array, Array, Array | None], Array]
+Backward = Callable[[Array, Array, Array], Sequence[Array | None]]
+
+IDENTITIES = {
+    "Y": "Y r = X (W r) + B r",
+    "dX": "<dY, U W> = <dX, U>",
+    "dW": "<dY, X U> = <dW, U>",
+    "dB": "<dY, 1 U> = <dB, U>",
+}
+# Rows that are float64 at a time.
+SLICE_ROWS = 4096
+# Rows of the central difference.
+SAMPLE_ROWS = 256
+# Single entries that it moves, besides the directions.
+SINGLE_ENTRIES = 3
+# A longer sum must be no less accurate: one call of matmul is never longer in the layer.
+LONGEST_SUM = 131072
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """One line of a `GradientReport`.
+
+    Parameters
+    ----------
+    name : {"Y", "dX", "dW", "dB"}
+        What was checked.
+    identity : str
+        What must hold.
+    off : float
+        By how much it does not: the difference of both sides, the largest of all rows and
+        directions, relative to the root of the sum of the squares of the products in them.
+    tolerance : float
+        What rounding may do.
+    """
+
+    name: str
+    identity: str
+    off: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether `off` is within `tolerance`; nan is not."""
+        return self.off <= self.tolerance
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.identity} is off by {self.off:.2g}, rounding makes {self.tolerance:.2g} at most"
+
+
+@dataclass(frozen=True, repr=False)
+class GradientReport:
+    """What `check_gradients` found; it prints as a table.
+
+    Parameters
+    ----------
+    checks : tuple of GradientCheck
+        One for each identity, and one for each central difference.
+    """
+
+    checks: tuple[GradientCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of them hold."""
+        return all(check.ok for check in self.checks)
+
+    def __repr__(self) -> str:
+        width = max(len(check.identity) for check in self.checks)
+        lines = [f"{'':<4}  {'':<{width}}  off by   may be"]
+        for check in self.checks:
+            numbers = f"{check.off:<8.2g} {check.tolerance:<8.2g}"
+            lines.append(f"{check.name:<4}  {check.identity:<{width}}  {numbers} {'ok' if check.ok else 'WRONG'}")
+        return "\n".join(lines)
+
+
+def check_gradients(
+    X: Array,
+    W: Array,
+    B: Array | None,
+    dY: Array,
+    *,
+    forward: Forward | None = None,
+    backward: Backward | None = None,
+    directions: int = 3,
+    seed: int = 0,
+) -> GradientReport:
+    """Check Y, dX, dW and dB on these arrays, to rounding.
+
+    Y is held to a projection, Y r = X (W r) + B r in every row. The gradients are held to the
+    identities <dY, UW> = <dX, U>, for a U of one row, in every row; <dY, XU> = <dW, U>; and
+    <dY, 1U> = <dB, U>. Both sides are worked out in float64 on the host, 4096 rows at a time.
+
+    A second opinion is a central difference of the loss <dY, Y> on the first 256 rows: along
+    the same number of random directions and for three single entries, in float64 if the
+    library has it. The loss is linear in each argument, so the step does not matter.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+        The batch, of finite numbers.
+    W : array, shape (C, S)
+        The weight.
+    B : array, shape (S,), or None
+        The bias.
+    dY : array, shape (..., S)
+        The gradient of the loss with respect to Y.
+    forward : callable, optional
+        ``forward(X, W, B)``, which returns Y; by default that of the package.
+    backward : callable, optional
+        ``backward(X, W, dY)``, which returns dX, dW and dB; one that is None is not checked.
+        By default that of the package.
+    directions : int
+        How many random directions are tried, at least one.
+    seed : int
+        Of the directions.
+
+    Returns
+    -------
+    GradientReport
+
+    Raises
+    ------
+    AssertionError
+        If an identity does not hold, or a result has not the shape or the dtype that it must
+        have. The message names each formula and says how far it is off.
+    TypeError, ValueError
+        As `forward` and `backward` of the package, for arrays that do not fit.
+
+    Notes
+    -----
+    The tolerance is 8 eps sqrt(n): eps is that of the dtype to which the arguments are promoted,
+    and n the length of the sum in each entry, C for Y, S for dX, and N for dW and dB, yet at most
+    131,072, since a longer sum is no less accurate if it is made well. It is relative to the
+    root of the sum of the squares of all products on both sides. For the central difference n is
+    the larger of C and the number of entries of Y, and eps that of the dtype it is made in.
+
+    Dask arrays are read in one pass, block by block. Nothing is held but a few numbers for each
+    block, dW and dB, and the rows of the central difference; these are read once more where Dask
+    plans queries. Blocks of unknown size leave the central difference out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> rng = np.random.default_rng(0)
+    >>> X, W, B, dY = (rng.normal(size=shape) for shape in ((50, 7), (7, 5), 5, (50, 5)))
+    >>> fc.testing.check_gradients(X, W, B, dY).ok
+    True
+
+    A gradient that is a mean, where the loss is a sum:
+
+    >>> def backward(X, W, dY):
+    ...     return dY @ W.T, X.T @ dY, dY.mean(axis=0)
+    >>> fc.testing.check_gradients(X, W, B, dY, backward=backward)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    AssertionError: dB: <dY, 1 U> = <dB, U> is off by ...
+    """
+    report = examine(X, W, B, dY, forward=forward, backward=backward, directions=directions, seed=seed)
+    if not report.ok:
+        wrong = "; ".join(str(check) for check in report.checks if not check.ok)
+        raise AssertionError(f"{wrong}\n{report}")
+    return report
+
+
+def examine(
+    X: Array,
+    W: Array,
+    B: Array | None,
+    dY: Array,
+    *,
+    forward: Forward | None = None,
+    backward: Backward | None = None,
+    directions: int = 3,
+    seed: int = 0,
+    differences: bool = True,
+) -> GradientReport:
+    """Do what `check_gradients` does, without central differences if so told, and return the report in any case."""
+    validation.check_forward(X, W, B)
+    xp = validation.check_backward(X, W, dY)
+    if directions < 1:
+        raise ValueError(f"directions is {directions}: give at least one")
+    forward, backward = forward or linear.forward, backward or linear.backward
+    results = dict(zip(IDENTITIES, (forward(X, W, B), *backward(X, W, dY)), strict=True))
+    results = {name: array for name, array in results.items() if array is not None}
+    dtypes = _dtypes(xp, X, W, B, dY)
+    shapes = {"Y": dY.shape, "dX": X.shape, "dW": W.shape, "dB": dY.shape[-1:]}
+    checks = {name: _misfit(name, array, shapes[name], dtypes[name]) for name, array in results.items()}
+    arrays = {"X": X, "dY": dY, "W": W, "B": B, **{name: results[name] for name in checks if checks[name] is None}}
+    measured, small, sample = _in_one_pass(xp, arrays, directions, seed, _limits(dtypes["Y"])[1])
+    N = int(measured[:, -1].sum())
+    lengths = {"Y": W.shape[0], "dX": W.shape[1], "dW": N, "dB": N}
+    for name, off in _compared(measured, arrays, small, directions, seed).items():
+        checks[name] = GradientCheck(name, IDENTITIES[name], off, _tolerance(dtypes[name], lengths[name]))
+    found = [check for check in checks.values() if check is not None]
+    if sample is not None and differences:
+        give = _giver(xp, X, dtypes["Y"])
+        at = dict(zip(("X", "dY"), sample, strict=True)) | {name: small[name] for name in ("W", "B")}
+        found += _central_differences(give, forward, backward, at, N, directions, seed)
+    return GradientReport(tuple(found))
+
+
+# What must be right before anything is compared.
+
+
+def _dtypes(xp: Namespace, X: Array, W: Array, B: Array | None, dY: Array) -> dict[str, Any]:
+    """Return the dtype that each result must have."""
+    operands = {"Y": [X, W] if B is None else [X, W, B], "dX": [dY, W], "dW": [X, dY], "dB": [dY]}
+    return {
+        name: accumulation.sum_dtypes(xp, tuple(array.dtype for array in arrays))[0]
+        for name, arrays in operands.items()
+    }
+
+
+def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> GradientCheck | None:
+    """Say so if a result has not the shape or the dtype that it must have; unknown sizes fit."""
+    fits = len(result.shape) == len(shape) and all(
+        own == wanted or own != own or wanted != wanted for own, wanted in zip(result.shape, shape, strict=True)
+    )
+    found, wanted = namespace.dtype_name(result.dtype), namespace.dtype_name(dtype)
+    if fits and found == wanted:
+        return None
+    return GradientCheck(
+        name, f"is {found} {tuple(result.shape)}, must be {wanted} {tuple(shape)}", math.inf, _tolerance(dtype, 1)
+    )
+
+
+def _limits(dtype: Any) -> tuple[float, float]:
+    """Return the distance from 1 to the next number, and the smallest normal number."""
+    name = namespace.dtype_name(dtype)
+    if name == "bfloat16":  # which NumPy has not; it has the exponents of float32
+        return 2.0**-7, float(np.finfo("float32").tiny)
+    return float(np.finfo(name).eps), float(np.finfo(name).tiny)
+
+
+def _tolerance(dtype: Any, terms: int) -> float:
+    return 8 * _limits(dtype)[0] * math.sqrt(min(max(terms, 1), LONGEST_SUM))
+
+
+# The identities.
+
+
+def _in_one_pass(
+    xp: Namespace, arrays: Mapping[str, Array | None], directions: int, seed: int, tiny: float
+) -> tuple[_NumPy, dict[str, Any], Any]:
+    """Return what was measured, a row for each block; W, B, dW and dB in memory; and the first rows of X and dY."""
+    small = {name: arrays.get(name) for name in ("W", "B", "dW", "dB")}
+    by_rows = {name: arrays[name] for name in ("X", "dY", "W", "B", "Y", "dX") if arrays.get(name) is not None}
+    X, dY = arrays["X"], arrays["dY"]
+    measure = partial(_measure, directions=directions, seed=seed, tiny=tiny)
+    if not namespace.is_chunked(xp):
+        return measure(tuple(by_rows), *by_rows.values())[None, :], small, (_first_rows(X), _first_rows(dY))
+    sample = None if alignment.has_unknown_blocks(X, dY) else (_first_rows(X), _first_rows(dY))
+    measured = _measured_by_block(measure, by_rows, 6 * directions + 1)
+    measured, values, sample = running.compute(measured, tuple(small.values()), sample)
+    return measured.reshape(-1, measured.shape[-1]), dict(zip(small, values, strict=True)), sample
+
+
+def _measured_by_block(measure: Callable[..., _NumPy], arrays: Mapping[str, Array], length: int) -> Array:
+    """Measure every block of a chunked batch in a task of its own; a block of the result is a row of numbers."""
+    X = arrays["X"]
+    n = tuple(f"n{axis}" for axis in range(X.ndim - 1))
+    own = {"X": (*n, "c"), "dX": (*n, "c"), "dY": (*n, "s"), "Y": (*n, "s"), "W": ("c", "s"), "B": ("s",)}
+    whole = {name: alignment.lift(array, X) if name in "WB" else array for name, array in arrays.items()}
+    for name, array in whole.items():
+        for axis in range(0 if name == "W" else array.ndim - 1, array.ndim):
+            whole[name] = alignment.one_block(whole[name], axis)
+    indices = [own[name] for name in whole]
+    aligned = alignment.align(tuple(whole), tuple(whole.values()), indices)
+    # The numbers of the blocks come first: the result has one row for each of them.
+    numbers = [chunked.from_source(np.arange(count), 1) for count in X.numblocks[:-1]]
+    place = chunked.from_source(np.empty(length), length)
+    return chunked.contract(
+        partial(_measure_block, measure, tuple(whole), len(n)),
+        (*n, "place", *whole),
+        [*numbers, place, *aligned],
+        [*((label,) for label in n), ("k",), *indices],
+        (*n, "k"),
+    )
+
+
+def _measure_block(measure: Callable[..., _NumPy], names: tuple[str, ...], batch_axes: int, *blocks: Array) -> _NumPy:
+    """Return the numbers of one block, after those blocks that only say where it lies."""
+    return measure(names, *blocks[batch_axes + 1 :]).reshape(*(1,) * batch_axes, -1)
+
+
+def _measure(names: tuple[str, ...], *arrays: Array, directions: int, seed: int, tiny: float) -> _NumPy:
+    """Return how far Y and dX are off at most, the left sides of dW and dB with their squares, and the rows.
+
+    Each but the rows is one number for each direction.
+    """
+    given = dict(zip(names, arrays, strict=True))
+    total = np.zeros((6, directions))
+    W = _float64(given.pop("W"))
+    B = _float64(given.pop("B")) if "B" in given else np.zeros(W.shape[1])
+    merged = {name: formulas.rows(namespace.of(array), array) for name, array in given.items()}
+    rows = int(merged["X"].shape[0])
+    for start in range(0, rows, SLICE_ROWS):
+        part = {name: _float64(array[start : min(start + SLICE_ROWS, rows), :]) for name, array in merged.items()}
+        numbers = _measure_slice(part, W, B, *_directions(W, directions, seed), tiny)
+        total[:2] = np.maximum(total[:2], numbers[:2])  # of which nan stays
+        total[2:] += numbers[2:]
+    return np.append(total, rows)
+
+
+def _measure_slice(
+    part: Mapping[str, _NumPy], W: _NumPy, B: _NumPy, over_C: _NumPy, over_S: _NumPy, tiny: float
+) -> _NumPy:
+    """Return the numbers of `_measure` of some rows."""
+    X, dY = part["X"], part["dY"]
+    off_Y = off_dX = np.zeros(over_C.shape[1])
+    if "Y" in part:
+        squares = X**2 @ (W**2 @ over_S**2) + B**2 @ over_S**2 + part["Y"] ** 2 @ over_S**2
+        off_Y = _off(part["Y"] @ over_S, X @ (W @ over_S) + B @ over_S, squares, tiny).max(axis=0)
+    if "dX" in part:
+        squares = dY**2 @ ((W**2).T @ over_C**2) + part["dX"] ** 2 @ over_C**2
+        off_dX = _off(dY @ (W.T @ over_C), part["dX"] @ over_C, squares, tiny).max(axis=0)
+    products = (X @ over_C) * (dY @ over_S)
+    squares = (X**2 @ over_C**2) * (dY**2 @ over_S**2)
+    sums = [terms.sum(axis=0) for terms in (products, squares, dY @ over_S, dY**2 @ over_S**2)]
+    return np.stack([off_Y, off_dX, *sums])
+
+
+def _compared(
+    measured: _NumPy, arrays: Mapping[str, Any], small: Mapping[str, Any], directions: int, seed: int
+) -> dict[str, float]:
+    """Return by how much each identity does not hold, of those results whose shape fits."""
+    numbers = measured[:, :-1].reshape(-1, 6, directions)
+    offs = {name: float(numbers[:, k].max(initial=0.0)) for k, name in enumerate(("Y", "dX")) if name in arrays}
+    dW_left, dW_squares, dB_left, dB_squares = numbers[:, 2:].sum(axis=0)
+    over_C, over_S = _directions(small["W"], directions, seed)
+    if "dW" in arrays:
+        dW = _float64(small["dW"])
+        squares = dW_squares + (over_C**2 * (dW**2 @ over_S**2)).sum(axis=0)
+        offs["dW"] = float(_off(dW_left, (over_C * (dW @ over_S)).sum(axis=0), squares).max())
+    if "dB" in arrays:
+        dB = _float64(small["dB"])
+        offs["dB"] = float(_off(dB_left, dB @ over_S, dB_squares + dB**2 @ over_S**2).max())
+    return offs
+
+
+def _off(left: Any, right: Any, squares: Any, tiny: float = float(np.finfo("float64").tiny)) -> _NumPy:
+    """Return how far two sides differ, relative to the root of the sum of their products' squares.
+
+    Below the smallest normal number there are no relative errors.
+    """
+    with np.errstate(all="ignore"):
+        scale = np.sqrt(squares) + tiny
+        return np.where(np.isfinite(scale), np.abs(left - right) / scale, np.nan)
+
+
+def _directions(W: Array, directions: int, seed: int) -> tuple[_NumPy, _NumPy]:
+    """Return random vectors over C and over S, one in each column."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(W.shape[0], directions)), rng.normal(size=(W.shape[1], directions))
+
+
+def _float64(array: Array) -> _NumPy:
+    return host(array).astype("float64", copy=False)
+
+
+# The central difference.
+
+
+def _first_rows(array: Array) -> Array:
+    """Return at most SAMPLE_ROWS rows, those first along every leading axis."""
+    index, left = [slice(None)], SAMPLE_ROWS
+    for size in reversed(array.shape[:-1]):
+        index.insert(0, slice(min(size, left)))
+        left = max(1, left // max(1, min(size, left)))
+    return array[tuple(index)]
+
+
+def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[_NumPy], Array]:
+    """Return what gives NumPy arrays to the library of X: in float64 if it has that, else in `dtype`."""
+    device = None if namespace.is_chunked(xp) else namespace.device(X)
+    try:
+        wide = namespace.float_dtype(xp, "float64")
+        namespace.from_numpy(np.zeros(1), xp, dtype=wide, device=device)
+    except Exception:  # each library says in its own way that it has no float64 here
+        wide = dtype
+    return partial(namespace.from_numpy, xp=xp, dtype=wide, device=device)
+
+
+def _central_differences(
+    give: Callable[[_NumPy], Array],
+    forward: Forward,
+    backward: Backward,
+    at: Mapping[str, Any],
+    N: int,
+    directions: int,
+    seed: int,
+) -> Iterator[GradientCheck]:
+    """Compare the gradients of some rows with how the loss <dY, Y> changes along directions and single entries."""
+    dY = _float64(at["dY"])
+    arguments = [_float64(at[name]) for name in ("X", "W", "B") if at[name] is not None]
+    gradients = backward(give(arguments[0]), give(arguments[1]), give(dY))
+
+    def products(moved: Sequence[_NumPy]) -> _NumPy:
+        X, W, B = map(give, moved) if len(moved) == 3 else (*map(give, moved), None)
+        return dY * _float64(forward(X, W, B))
+
+    rng = np.random.default_rng(seed)
+    rows, terms = math.prod(dY.shape[:-1]), max(arguments[1].shape[0], dY.size)
+    identity = f"central difference, {rows:,} of {N:,} rows"
+    tolerance = _tolerance(give(dY).dtype, terms)
+    for position, argument in enumerate(arguments):
+        name, gradient = ("dX", "dW", "dB")[position], gradients[position]
+        if gradient is None or tuple(gradient.shape) != argument.shape:
+            continue
+        offs = [0.0]
+        for U in _moves(argument, directions, rng):
+            before, after = arguments[:position], arguments[position + 1 :]
+            low, high = (products([*before, moved, *after]) for moved in (argument - U, argument + U))
+            terms_right = _float64(gradient) * U
+            squares = (low**2).sum() + (high**2).sum() + (terms_right**2).sum()
+            offs.append(float(_off((high.sum() - low.sum()) / 2, terms_right.sum(), squares)))
+        yield GradientCheck(name, identity, float(np.max(offs)), tolerance)
+
+
+def _moves(argument: _NumPy, directions: int, rng: np.random.Generator) -> Iterator[_NumPy]:
+    """Return steps as large as the argument itself, so that neither of both is lost in rounding."""
+    size = math.sqrt(np.mean(argument**2)) if argument.size else 0.0
+    for _ in range(directions):
+        yield np.asarray(rng.normal(size=argument.shape)) * (size or 1.0)
+    for place in rng.integers(argument.size, size=SINGLE_ENTRIES) if argument.size else ():
+        step: _NumPy = np.zeros(argument.shape)
+        step.flat[place] = size or 1.0
+        yield step

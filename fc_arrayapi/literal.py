@@ -1,0 +1,101 @@
+"""The layer's formulas in their most literal form.
+
+These are the broadcasting forms that the derivation starts from: every product is written
+out as an entry of an array (N, C, S), and one axis is summed. They are slow, need N*C*S
+numbers of memory, and are easy to read. The tests compare every library with them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import namespace
+from .linear import Gradients
+from .namespace import Array
+
+# What libraries call it that refuse, or do not know, NumPy's own way: sparse, ndonnx, cubed.
+OTHER_WAYS = ("todense", "unwrap_numpy", "compute")
+
+_NumPy = np.ndarray[Any, Any]
+
+
+def host(array: Array) -> _NumPy:
+    """Give an array of any library as a NumPy array, also of one whose arrays hide that way.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> host(np.ones(2))
+    array([1., 1.])
+    """
+    try:
+        return namespace.to_numpy(array)
+    except Exception:
+        for way in OTHER_WAYS:
+            if hasattr(array, way):
+                return np.asarray(getattr(array, way)())
+        raise
+
+
+def reference_forward(X: Array, W: Array, B: Array | None = None) -> _NumPy:
+    """Return Y as NumPy, every product written out: B is repeated for every row.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+    W : array, shape (C, S)
+    B : array, shape (S,), optional
+        Arrays of any library; nothing is checked.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., S)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> reference_forward(np.asarray([[1.0, 2.0]]), np.asarray([[1.0], [3.0]]), np.asarray([0.5]))
+    array([[7.5]])
+    """
+    X, W = host(X), host(W)
+    Y = (_rows(X)[:, :, None] * W[None, :, :]).sum(axis=1)
+    if B is not None:
+        Y = Y + host(B)[None, :]
+    return np.asarray(Y.reshape(*X.shape[:-1], W.shape[1]))
+
+
+def reference_backward(X: Array, W: Array, dY: Array) -> Gradients:
+    """Return dX, dW and dB as NumPy, every product written out.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+    W : array, shape (C, S)
+    dY : array, shape (..., S)
+        Arrays of any library; nothing is checked.
+
+    Returns
+    -------
+    Gradients of numpy.ndarray
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> reference_backward(np.asarray([[1.0, 2.0]]), np.asarray([[1.0], [3.0]]), np.asarray([[10.0]])).dW
+    array([[10.],
+           [20.]])
+    """
+    X, W, dY = host(X), host(W), host(dY)
+    x, dy = _rows(X), _rows(dY)
+    return Gradients(
+        dX=(dy[:, None, :] * W[None, :, :]).sum(axis=2).reshape(X.shape),
+        dW=(dy[:, None, :] * x[:, :, None]).sum(axis=0),
+        dB=dy.sum(axis=0),
+    )
+
+
+def _rows(array: _NumPy) -> _NumPy:
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
