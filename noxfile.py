@@ -51,11 +51,13 @@ def others(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
-    """Time the layer and einsum against their rivals, as ratios: `nox -s benchmarks -- --quick` for a first look."""
+    """Measure against rivals, as ratios; `-- --quick` for a first look, `-- --record` for docs/benchmarks.md."""
     install(session, "benchmarks")
+    for library in nox.project.dependency_groups(PYPROJECT, "benchmarks-tried"):
+        session.install(library, success_codes=[0, 1])  # pip says why where it does not install
     session.run(
-        "pytest", "-p", "ratios", "-o", "python_files=bench_*.py", "--benchmark-columns=median,iqr,rounds",
-        "tests/benchmarks", *session.posargs, env={"PYTHONPATH": "tests/benchmarks"},
+        "pytest", "-p", "ratios", "-o", "python_files=bench_*.py", "tests/benchmarks", *session.posargs,
+        env={"PYTHONPATH": "tests/benchmarks"},
     )  # fmt: skip
 
 

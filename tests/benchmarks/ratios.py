@@ -1,65 +1,112 @@
-"""One benchmark is a ratio: ours against a rival, in turns within one run, so that a slow machine slows both."""
+"""One benchmark is a ratio: ours against a rival, in turns within one run, so that a slow machine slows both.
+
+A pytest plugin: `pytest -p ratios`. It brings its neighbours along: files.py makes what is read
+from disk, report.py writes the results.
+"""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import statistics
-import threading
 import time
-import tracemalloc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
+import memory
 import pytest
 
+pytest_plugins = ["files", "report"]
+
 LEAST_SECONDS = 0.002  # one round lasts at least this long, so that the clock is no part of it
+ROUNDS, ROUNDS_IF_QUICK = 7, 4  # at least; the first is a warm-up
+PEAKS = {"numpy": memory.traced, "process": memory.of_process, None: lambda function: None}
+
+# Cases that could not be measured here, and why: rows of the table all the same.
+not_measured: list[dict[str, str]] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="a tenth of the rounds: about right, sooner")
+    parser.addoption("--quick", action="store_true", help="smaller files and fewer rounds: about right, in two minutes")
+
+
+@pytest.fixture(scope="session")
+def quick(request: pytest.FixtureRequest) -> bool:
+    return request.config.getoption("--quick")
 
 
 @pytest.fixture
-def against(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Return a function that measures `ours` against `rival`, and keeps what the table shows."""
+def against(request: pytest.FixtureRequest, quick: bool) -> Against:
+    return Against(request, quick)
 
-    def measure(
+
+class Against:
+    """Measures one case: `against(case, ours, rivals_name, rival)`."""
+
+    def __init__(self, request: pytest.FixtureRequest, quick: bool) -> None:
+        self._request, self._quick = request, quick
+        self._group = inspect.getdoc(request.module).partition("\n")[0]
+
+    def needs(self, case: str, rivals_name: str, module: str) -> Any:
+        """Return a rival's module; where it is not installed, leave a row that says so."""
+        try:
+            return importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            missing = error.name == module.partition(".")[0]
+            self.cannot(case, rivals_name, f"{error.name} is not installed" if missing else f"{module}: {error}")
+        except Exception as error:  # installed, and not made for its neighbours' versions
+            self.cannot(case, rivals_name, f"{module} does not import: {type(error).__name__}: {error}")
+
+    def cannot(self, case: str, rivals_name: str, why: str) -> NoReturn:
+        """Leave a row without numbers."""
+        not_measured.append({"group": self._group, "case": case, "rival": rivals_name, "why": why})
+        pytest.skip(why)
+
+    def __call__(
+        self,
         case: str,
         ours: Callable[[], Any],
         rivals_name: str,
         rival: Callable[[], Any],
         *,
-        at_most: float,
+        at_most: float | None = None,  # the ratio that is promised, if any
         seconds: float = 2.0,
-        anonymous: bool = False,
+        peak: str | None = "numpy",
     ) -> None:
-        ours(), rival()  # plans are made, caches are filled
-        once = max(_time(rival, 1), 1e-7)
+        ours()  # plans are made, caches are filled
+        once = _time(rival, 1)
+        once = max(_time(rival, 1) if once < 0.5 else once, 1e-7)
         calls = max(1, round(LEAST_SECONDS / once))
-        if request.config.getoption("--quick"):
-            seconds /= 10
-        rounds = min(1000, max(7, round(seconds / (2 * calls * once))))
-        rivals = []
+        least, seconds = (ROUNDS_IF_QUICK, seconds / 10) if self._quick else (ROUNDS, seconds)
+        rounds = min(1000, max(least, round(seconds / (2 * calls * once))))
+        own, others = self._in_turns(ours, rival, calls, rounds)
+        benchmark = self._request.getfixturevalue("benchmark")
+        benchmark.extra_info.update(
+            group=self._group,
+            case=case,
+            rival=rivals_name,
+            at_most=at_most,
+            ours=_middle([t / calls for t in own]),
+            theirs=_middle([t / calls for t in others]),
+            ratio=statistics.median(own) / statistics.median(others),
+            ratio_iqr=_middle([a / b for a, b in zip(own, others, strict=True)])["iqr"],
+            peak=PEAKS[peak](ours),
+            rivals_peak=PEAKS[peak](rival),
+        )
 
-        def run_ours():
+    def _in_turns(
+        self, ours: Callable[[], Any], rival: Callable[[], Any], calls: int, rounds: int
+    ) -> tuple[list[float], list[float]]:
+        """Return the seconds of each round but the first: a round is `calls` calls of the one, then of the other."""
+        benchmark, others = self._request.getfixturevalue("benchmark"), []
+
+        def run_ours() -> None:
             for _ in range(calls):
                 ours()
 
         # The setup of a round is not part of it: the rival has its turn there.
-        benchmark.pedantic(run_ours, setup=lambda: rivals.append(_time(rival, calls)), rounds=rounds)
-        # The first round is a warm-up.
-        own, other = statistics.median(benchmark.stats.stats.data[1:]), statistics.median(rivals[1:])
-        benchmark.extra_info.update(
-            case=case,
-            rival=rivals_name,
-            ours_us=own / calls * 1e6,
-            rival_us=other / calls * 1e6,
-            ratio=own / other,
-            at_most=at_most,
-            peak_mb=(_peak_of_process if anonymous else _peak)(ours) / 1e6,
-            rivals_peak_mb=(_peak_of_process if anonymous else _peak)(rival) / 1e6,
-        )
-
-    return measure
+        benchmark.pedantic(run_ours, setup=lambda: others.append(_time(rival, calls)), rounds=rounds)
+        return benchmark.stats.stats.data[1:], others[1:]
 
 
 def _time(function: Callable[[], Any], calls: int) -> float:
@@ -69,54 +116,7 @@ def _time(function: Callable[[], Any], calls: int) -> float:
     return time.perf_counter() - start
 
 
-def _peak(function: Callable[[], Any]) -> float:
-    """Return the bytes that Python and NumPy hold at most while the function runs, the result included."""
-    tracemalloc.start()
-    try:
-        function()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def _peak_of_process(function: Callable[[], Any]) -> float:
-    """Return by how many bytes the anonymous memory of this process grows at most: files in the cache don't count."""
-    peak, done = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.002):
-            peak = max(peak, _anonymous())
-
-    before = _anonymous()
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        function()
-    finally:
-        done.set()
-        thread.join()
-    return max(0, peak - before)
-
-
-def _anonymous() -> int:
-    with open("/proc/self/status") as status:
-        return int(status.read().split("RssAnon:")[1].split()[0]) * 1024
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the table, in Markdown."""
-    measured = [b.extra_info for b in config._benchmarksession.benchmarks if "ratio" in b.extra_info]
-    if not measured:
-        return
-    lines = [
-        "| case | against | ours | rival | ratio | at most | peak memory, ours and rival |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for m in measured:
-        over = " (over)" if round(m["ratio"], 2) > m["at_most"] else ""
-        times = f"{m['ours_us']:,.1f} us | {m['rival_us']:,.1f} us | {m['ratio']:.2f}{over} | {m['at_most']}"
-        peaks = f"{m['peak_mb']:,.2f} MB, {m['rivals_peak_mb']:,.2f} MB"
-        lines.append(f"| {m['case']} | {m['rival']} | {times} | {peaks} |")
-    terminalreporter.write_line("")
-    terminalreporter.write_line("\n".join(lines))
+def _middle(numbers: list[float]) -> dict[str, float]:
+    """Return the median and the spread: the width of the middle half."""
+    low, median, high = statistics.quantiles(numbers, n=4, method="inclusive")
+    return {"median": median, "iqr": high - low}
