@@ -18,7 +18,6 @@ def test_forward(against, files):
         "Dask, X @ W + B",
         lambda: (X @ W + B).compute(),
         seconds=20.0,
-        peak="process",
     )
 
 
@@ -39,7 +38,6 @@ def test_weight_gradient(against, files, rivals_name, rival, at_most):
         lambda: rival(X, T).compute(),
         at_most=at_most,
         seconds=20.0,
-        peak="process",
     )
 
 
@@ -63,4 +61,4 @@ def test_cubed(against, files, folder):
     ours(), rival()
     own, other = (fc.open_array(folder / name, rows=ROWS)[-ROWS:].compute() for name in ("y.zarr", "cubed.zarr"))
     np.testing.assert_allclose(own, other, rtol=1e-5)
-    against(case, ours, rivals_name, rival, seconds=20.0, peak="process")
+    against(case, ours, rivals_name, rival, seconds=20.0)

@@ -74,7 +74,7 @@ def test_layer(against, library, dtype, what, rivals_name):
         "forward": (lambda: fc.forward(X, W, B), lambda: X @ W),
         "backward": (lambda: fc.backward(X, W, dY), lambda: (dY @ W.T, X.T @ dY)),
     }[what]
-    against(case, gpu.done(ours), rivals_name, gpu.done(rival), at_most=AT_MOST, seconds=10.0, peak=None)
+    against(case, gpu.done(ours), rivals_name, gpu.done(rival), at_most=AT_MOST, seconds=10.0, peaks="none")
 
 
 def test_blocks_streamed_from_disk(against, files):
@@ -95,4 +95,4 @@ def test_blocks_streamed_from_disk(against, files):
             dW, dB = dW + x.T @ Y, dB + Y.sum(0)
         return dW, dB
 
-    against(case, gpu.done(ours), rivals_name, gpu.done(rival), seconds=20.0, peak="process")
+    against(case, gpu.done(ours), rivals_name, gpu.done(rival), seconds=20.0)

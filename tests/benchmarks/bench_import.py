@@ -18,5 +18,5 @@ def test_import(against):
         run("import numpy, opt_einsum, array_api_compat"),
         at_most=1.2,
         seconds=8.0,
-        peak=None,
+        peaks="none",
     )

@@ -37,7 +37,7 @@ def test_forward(against, shape, jitted):
     given = arrays(against.needs(case, "x @ w + b", LIBRARY), *shape)[:3]
     ours, rival = (runner(f, given, jitted) for f in (fc.forward, lambda X, W, B: X @ W + B))
     np.testing.assert_allclose(ours(), rival(), rtol=1e-5)
-    against(case, ours, "x @ w + b", rival, peak=None)
+    against(case, ours, "x @ w + b", rival, peaks="none")
 
 
 @SHAPES
@@ -58,4 +58,4 @@ def test_forward_and_backward(against, shape, jitted):
     ours, rival = (runner(f, given, jitted) for f in (by_hand, jax.value_and_grad(loss, argnums=(0, 1, 2))))
     for own, other in zip(ours()[1], rival()[1], strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-4)
-    against(case, ours, "jax.value_and_grad", rival, peak=None)
+    against(case, ours, "jax.value_and_grad", rival, peaks="none")

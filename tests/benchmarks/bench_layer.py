@@ -61,5 +61,5 @@ def test_torch(against, arrays, at_most):
         "F.linear, autograd.grad",
         lambda: torch.autograd.grad(torch.nn.functional.linear(x, w, b), (x, w, b), dY),
         at_most=at_most,
-        peak=None,
+        peaks="none",
     )

@@ -62,7 +62,6 @@ def test_sklearn(against, probe):
 
     against(
         probe.case, lambda: one_pass(probe), "scikit-learn, partial_fit of each block", rival, seconds=10.0,
-        peak="process",
     )  # fmt: skip
 
 
@@ -78,4 +77,4 @@ def test_dask_ml(against, probe):
         rival()
     except Exception as error:
         against.cannot(probe.case, rivals_name, f"dask-ml fails: {type(error).__name__}: {str(error)[:80]}")
-    against(probe.case, lambda: one_pass(probe), rivals_name, rival, seconds=10.0, peak="process")
+    against(probe.case, lambda: one_pass(probe), rivals_name, rival, seconds=10.0)

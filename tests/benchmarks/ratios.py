@@ -10,17 +10,16 @@ import importlib
 import inspect
 import statistics
 import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import memory
 import pytest
 
 pytest_plugins = ["files", "report"]
 
 LEAST_SECONDS = 0.002  # one round lasts at least this long, so that the clock is no part of it
 ROUNDS, ROUNDS_IF_QUICK = 7, 4  # at least; the first is a warm-up
-PEAKS = {"numpy": memory.traced, "process": memory.of_process, None: lambda function: None}
 
 # Cases that could not be measured here, and why: rows of the table all the same.
 not_measured: list[dict[str, str]] = []
@@ -71,7 +70,7 @@ class Against:
         *,
         at_most: float | None = None,  # the ratio that is promised, if any
         seconds: float = 2.0,
-        peak: str | None = "numpy",
+        peaks: str = "both",  # whose memory is looked at: "both", "ours" or "none"; NumPy's can be seen alone
     ) -> None:
         ours()  # plans are made, caches are filled
         once = _time(rival, 1)
@@ -90,8 +89,8 @@ class Against:
             theirs=_middle([t / calls for t in others]),
             ratio=statistics.median(own) / statistics.median(others),
             ratio_iqr=_middle([a / b for a, b in zip(own, others, strict=True)])["iqr"],
-            peak=PEAKS[peak](ours),
-            rivals_peak=PEAKS[peak](rival),
+            peak=None if peaks == "none" else _peak(ours),
+            rivals_peak=_peak(rival) if peaks == "both" else None,
         )
 
     def _in_turns(
@@ -114,6 +113,16 @@ def _time(function: Callable[[], Any], calls: int) -> float:
     for _ in range(calls):
         function()
     return time.perf_counter() - start
+
+
+def _peak(function: Callable[[], Any]) -> int:
+    """Return the bytes that Python and NumPy hold at most while the function runs, the result included."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def _middle(numbers: list[float]) -> dict[str, float]:

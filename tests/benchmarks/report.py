@@ -33,8 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("--record") and config.getoption("--quick"):
-        raise pytest.UsageError("--record needs a full run: leave out --quick")
+    if config.getoption("--record") and (config.getoption("--quick") or config.getoption("keyword")):
+        raise pytest.UsageError("--record needs a full run: leave out --quick and -k")
     config.stash[_text] = []
     if (path := config.getoption("--compare")) is not None:
         config.stash[_old] = _read(path)  # now: the run may write to the same place

@@ -39,7 +39,7 @@ def _row(case: dict[str, Any]) -> str:
         return f"| {case['case']} | {case['rival']} | - | - | - | - | {case['why']} |"
     ratio = f"{case['ratio']:.2f} ± {case['ratio_iqr'] / 2:.2f}{' (over)' if is_over(case) else ''}"
     limit = "-" if case["at_most"] is None else f"{case['at_most']:.2f}"
-    peaks = "-" if case["peak"] is None else f"{_size(case['peak'])}, {_size(case['rivals_peak'])}"
+    peaks = ", ".join("-" if case[who] is None else _size(case[who]) for who in ("peak", "rivals_peak"))
     times = f"{_seconds(case['ours'])} | {_seconds(case['theirs'])}"
     return f"| {case['case']} | {case['rival']} | {times} | {ratio} | {limit} | {peaks} |"
 
