@@ -4,9 +4,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from drawing import BLUE, GREEN, GREY, ORANGE, PALE, save
 
-X, W, B = np.asarray([[1, 2], [3, 4]]), np.asarray([[5, 6], [7, 8]]), np.asarray([9, 10])
-dY = np.asarray([[1, 2], [3, 5]])
-
 
 def matrix(axes, left, values, name, indices, marked):
     """Draw a matrix with its name and its indices; `marked` gives the colours of entries."""
@@ -28,14 +25,14 @@ def matrix(axes, left, values, name, indices, marked):
 
 def contraction(file, parts, signs, line):
     """Draw one equation; `line` is the sum of the marked entry, piece by piece with its colour."""
-    figure, axes = plt.subplots(figsize=(7, 3.1))
+    figure, axes = plt.subplots(figsize=(5.6, 2.9))
     left = 0.3
     for (values, name, indices, marked), sign in zip(parts, signs, strict=True):
         matrix(axes, left, values, name, indices, marked)
         left += np.atleast_2d(values).shape[1]
         axes.text(left + 0.4, 1, sign, ha="center", va="center", fontsize=18)
         left += 0.8
-    axes.set(xlim=(0, 9.4), ylim=(-1.6, 3), aspect="equal")
+    axes.set(xlim=(0, 8.2), ylim=(-1.6, 3), aspect="equal")
     axes.axis("off")
     figure.canvas.draw()
     x = 0.3
@@ -48,6 +45,7 @@ def contraction(file, parts, signs, line):
 
 
 def main():
+    X, W, dY = (np.asarray(rows) for rows in ([[1, 2], [3, 4]], [[5, 6], [7, 8]], [[1, 2], [3, 5]]))
     black = "black"
     contraction(
         "contraction_y.svg",

@@ -1,0 +1,63 @@
+"""Write docs/backends.md from what the test runs recorded in docs/backends/: `python docs/make_backends.py`."""
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).parent
+# The order of the sessions in noxfile.py.
+ORDER = [
+    "numpy",
+    "array-api-strict",
+    "dask",
+    "dask-query-planning",
+    "distributed",
+    "torch",
+    "jax",
+    "cupy",
+    "torch-cuda",
+]
+
+HEAD = """\
+# Backends
+
+The libraries that are tested in full, each in an environment of its own, and what their last recorded run said. Made by
+`python docs/make_backends.py` from the files that the runs write; do not edit.
+
+| session | version | Python | passed | failed | not tested, and why |
+|---|---|---|---|---|---|
+"""
+
+FOOT = """
+A test that a library can't run is left out of its session, with the reason in the last column. Tests that are about no
+single library, such as those of weights, run in each session.
+
+To record a run, name a folder:
+
+```sh
+FC_ARRAYAPI_RECORD=docs/backends nox -s "tests(torch)"
+python docs/make_backends.py
+```
+
+[Other libraries](other_libraries.md) has those without a session.
+"""
+
+
+def line(record):
+    """Return a run as a line of the table."""
+    reasons = "; ".join(f"{what}: {why}" for what, why in record["not_tested"].items())
+    cells = (record["backend"], f"{record['module'].partition('.')[0]} {record['version']}", record["python"],
+             f"{record['passed']:,}", record["failed"], reasons)  # fmt: skip
+    return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
+
+
+def main():
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in (HERE / "backends").glob("*.json")]
+    records.sort(key=lambda record: ORDER.index(record["backend"]))
+    missing = [name for name in ORDER if name not in {record["backend"] for record in records}]
+    table = "".join(line(record) for record in records)
+    note = f"\nNot recorded: {', '.join(missing)}.\n" if missing else ""
+    (HERE / "backends.md").write_text(HEAD + table + note + FOOT, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
