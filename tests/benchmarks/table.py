@@ -46,11 +46,15 @@ def _row(case: dict[str, Any]) -> str:
 
 def _seconds(time: dict[str, float]) -> str:
     unit, scale = next((u, s) for u, s in (("s", 1), ("ms", 1e3), ("us", 1e6)) if time["median"] * s >= 1 or s == 1e6)
-    return f"{time['median'] * scale:.3g} ± {time['iqr'] / 2 * scale:.2g} {unit}"
+    return f"{_digits(time['median'] * scale)} ± {_digits(time['iqr'] / 2 * scale, 2)} {unit}"
 
 
 def _size(size: float) -> str:
-    return f"{size / 1e6:.3g} MB" if size >= 1e5 else f"{size / 1e3:.3g} kB"
+    return f"{_digits(size / 1e6)} MB" if size >= 1e5 else f"{_digits(size / 1e3)} kB"
+
+
+def _digits(number: float, digits: int = 3) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.{digits}g}"
 
 
 def measured_on(run: dict[str, Any]) -> str:
