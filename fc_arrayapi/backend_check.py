@@ -143,7 +143,7 @@ def _name(xp: Any) -> str:
 def _given(xp: Any, array: _NumPy) -> Array:
     """Give a NumPy array to the library; to Dask in about three blocks along each axis."""
     own = namespace.wrapped(xp)
-    given = namespace.from_numpy(array, own)
+    given = own.asarray(array)
     if namespace.is_chunked(own):
         return given.rechunk(tuple(max(1, -(-size // 3)) for size in array.shape))
     return given
@@ -160,6 +160,8 @@ def _unlike(name: str, found: Array, expected: _NumPy, rtol: float) -> str:
     dtype, shape = namespace.dtype_name(found.dtype), tuple(found.shape)
     if (dtype, shape) != (expected.dtype.name, expected.shape):
         return f"{name} is {dtype} {shape}, must be {expected.dtype.name} {expected.shape}"
+    if expected.size == 0:  # nothing to fetch: mlx waits for ever where it evaluates an empty product
+        return ""
     values = host(found)
     if values.shape != expected.shape:
         return f"{name} has shape {shape} and {values.shape} numbers"
@@ -218,7 +220,7 @@ def _views(xp: Any) -> str:
     """Every second row of X and dY, every second number of B, and a transposed W."""
     hosts = _batch("float32")
     X, dY, B = (_given(xp, np.repeat(hosts[name], 2, axis=0)) for name in ("X", "dY", "B"))
-    W = namespace.wrapped(xp).permute_dims(_given(xp, np.ascontiguousarray(hosts["W"].T)), (1, 0))
+    W = contraction.einsum("sc->cs", _given(xp, np.ascontiguousarray(hosts["W"].T)))
     return _compared(hosts, X[::2, :], W, B[::2], dY[::2, :])
 
 

@@ -71,6 +71,16 @@ def with_backward(**parts):
     return lambda X, W, dY: fc.backward(X, W, dY)._replace(**{name: make(X, W, dY) for name, make in parts.items()})
 
 
+def cast(array, dtype):
+    """Cast by the method where there is one: Dask has no other way under query planning."""
+    return array.astype(dtype) if hasattr(array, "astype") else namespace.of(array).astype(array, dtype)
+
+
+def mean(array, X):
+    """Divide a sum by N. Under query planning Dask's quotient is float64."""
+    return cast(array / X.shape[0], X.dtype)
+
+
 def half(array):
     return array[: array.shape[0] // 2, :]
 
@@ -85,13 +95,13 @@ WRONG_FORWARD = {
 WRONG_BACKWARD = {
     "dX of the wrong sign": ("dX", lambda X, W, dY: -fc.grad_input(dY, W)),
     "dX of W transposed": ("dX", lambda X, W, dY: fc.grad_input(dY, W.T)),
-    "dX divided by N": ("dX", lambda X, W, dY: fc.grad_input(dY, W) / X.shape[0]),
+    "dX divided by N": ("dX", lambda X, W, dY: mean(fc.grad_input(dY, W), X)),
     "dX without a feature": ("dX", lambda X, W, dY: fc.grad_input(dY[:, 1:], W[:, 1:])),
-    "dW divided by N": ("dW", lambda X, W, dY: fc.grad_weight(X, dY) / X.shape[0]),
+    "dW divided by N": ("dW", lambda X, W, dY: mean(fc.grad_weight(X, dY), X)),
     "dW transposed": ("dW", lambda X, W, dY: fc.grad_weight(dY, X)),
     "dW of half of the batch": ("dW", lambda X, W, dY: fc.grad_weight(half(X), half(dY))),
     "dW without the last row": ("dW", lambda X, W, dY: fc.grad_weight(X[:-1, :], dY[:-1, :])),
-    "dB the mean": ("dB", lambda X, W, dY: fc.grad_bias(dY) / X.shape[0]),
+    "dB the mean": ("dB", lambda X, W, dY: mean(fc.grad_bias(dY), X)),
     "dB of half of the batch": ("dB", lambda X, W, dY: fc.grad_bias(half(dY))),
     "dB of X": ("dB", lambda X, W, dY: fc.grad_bias(X)),
 }  # fmt: skip
@@ -148,11 +158,12 @@ def test_a_result_of_another_shape_or_dtype_is_named(backend, batch):
     with pytest.raises(AssertionError) as raised:
         fc.testing.check_gradients(X, W, B, dY, backward=backward)
     first = str(raised.value).split("\n")[0]
-    assert first.startswith("dW: is float64 (3, 4), must be float64 (4, 3) is off by inf, ")
-    assert "dB: is float64 (7, 3), must be float64 (3,)" in first
+    assert first.startswith(
+        "dW: is float64 (3, 4), must be float64 (4, 3); dB: is float64 (7, 3), must be float64 (3,)"
+    )
 
     def narrow(X, W, B):
-        return namespace.of(X).astype(fc.forward(X, W, B), backend.dtype("float32"))
+        return cast(fc.forward(X, W, B), backend.dtype("float32"))
 
     with pytest.raises(AssertionError, match=r"^Y: is float32 \(7, 3\), must be float64 \(7, 3\)"):
         fc.testing.check_gradients(X, W, B, dY, forward=narrow)
@@ -303,9 +314,9 @@ def test_a_wrong_result_is_named(few_rows, backend, monkeypatch, name):
     def wrong(*arrays, **options):
         result = right(*arrays, **options)
         if name == "Y":
-            return 1.01 * result
+            return cast(1.01 * result, result.dtype)
         part = getattr(result, name)
-        return result if part is None else result._replace(**{name: 1.01 * part})
+        return result if part is None else result._replace(**{name: cast(1.01 * part, part.dtype)})
 
     monkeypatch.setattr(linear, RESULTS_OF[name], wrong)
     why = failed(fc.testing.check_backend(backend.xp))
@@ -381,7 +392,7 @@ def test_a_library_of_the_standard_passes(few_rows):
 def test_arrays_of_float32_for_float64_are_found_and_said_once(few_rows):
     xp = fake_library(asarray=lambda array, dtype=None, device=None: np.asarray(array, dtype="float32"))
     assert failed(fc.testing.check_backend(xp)).keys() == {"float64"}
-    assert "fake holds float64 as float32" in failed(fc.testing.check_backend(xp))["float64"]
+    assert failed(fc.testing.check_backend(xp))["float64"] == "an array is float32 (50, 7), must be float64 (50, 7)"
 
 
 def test_results_of_float32_for_float64_are_found(few_rows):
