@@ -24,7 +24,8 @@ class Page(HTMLParser):
 
 def broken_links(folder):
     """Return the number of links looked at, and a line for each that leads nowhere."""
-    pages = {path.resolve(): Page(path) for path in folder.rglob("*.html")}
+    paths = [path.resolve() for path in folder.rglob("*.html") if "_static" not in path.parts]  # the theme's templates
+    pages = {path: Page(path) for path in paths}
     broken, count = [], 0
     for path, page in pages.items():
         for link in page.links:

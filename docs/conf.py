@@ -18,11 +18,10 @@ autodoc_typehints = "none"  # shapes and dtypes say more, and are in the docstri
 numpydoc_show_class_members = False
 python_maximum_signature_line_length = 90
 
-html_theme = "pydata_sphinx_theme"
+html_theme = "furo"
 html_title = "fc_arrayapi"
 html_show_sourcelink = False
-html_theme_options = {"show_prev_next": True, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
-html_sidebars = {"**": ["sidebar-nav-bs"]}
+html_copy_source = False
 
 
 def mathml(writer, node):
@@ -32,7 +31,7 @@ def mathml(writer, node):
 
     block = isinstance(node, nodes.math_block)
     formula = latex2mathml.tex2mathml(node.astext(), as_block=block)
-    writer.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    writer.body.append(f'<div style="margin: 1.2em 0; overflow-x: auto">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 

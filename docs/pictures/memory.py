@@ -82,19 +82,26 @@ def main():
     runs = [("memory", arguments.gb, ORANGE), ("blocks", arguments.gb, BLUE)]
     if arguments.larger_gb:
         runs.append(("blocks", arguments.larger_gb, GREEN))
-    figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    figure, (all_runs, blocks) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
     with tempfile.TemporaryDirectory() as folder:
         for way, gb, colour in runs:
             path = Path(folder) / f"{gb}.npy"
             if not path.exists():
                 np.lib.format.open_memmap(path, "w+", "float32", (int(gb * 1e9) // (4 * C), C))
             seconds, held = np.asarray(measure(way, path)).T
-            text = {"memory": "loaded, then one call", "blocks": "fc.compute, block by block"}[way]
-            axes.plot(100 * seconds / seconds[-1], held / 1e9, color=colour, linewidth=2, label=f"{gb:g} GB: {text}")
+            text = {"memory": "loaded, then one call", "blocks": "block by block"}[way]
+            done = 100 * seconds / seconds[-1]
+            all_runs.plot(done, held / 1e9, color=colour, linewidth=2, label=f"{gb:g} GB, {text}")
+            if way == "blocks":
+                blocks.plot(done, held / 1e6, color=colour, linewidth=1.5)
             print(f"{way}, {gb} GB: peak {held.max() / 1e6:,.0f} MB in {seconds[-1]:.1f} s")
-    axes.set(xlabel="part of the run, %", ylabel="anonymous memory, GB")
-    axes.legend(frameon=False)
-    axes.set_ylim(bottom=0)
+    all_runs.set(
+        xlabel="part of the run, %", ylabel="anonymous memory, GB", title="all three" if arguments.larger_gb else "both"
+    )
+    blocks.set(xlabel="part of the run, %", ylabel="the same in MB", title="block by block, a closer look")
+    all_runs.legend(frameon=False)
+    for axes in (all_runs, blocks):
+        axes.set_ylim(bottom=0)
     save(figure, "memory.svg")
 
 
