@@ -63,7 +63,7 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
-    """Call everything 20,000 times and break 200 passes to files: `nox -s soak -- --calls 2000 --stores 20` for less."""
+    """Call everything 20,000 times, break 200 passes to files: `nox -s soak -- --calls 2000 --stores 20` for less."""
     install(session, "soak")
     session.run("python", "tests/benchmarks/soak.py", *session.posargs)
 

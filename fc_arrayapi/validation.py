@@ -180,9 +180,23 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
         check_arrays("Gradients + Gradients", (name, f"the other {name}"), (mine, theirs))
         if name == "dX" and len(mine.shape) < 2:
             raise ValueError(f"dX has shape {_shape(mine)}, no batch axis to join along: give X one, (1, C)")
-        skip = 1 if name == "dX" else 0
-        if tuple(mine.shape[skip:]) != tuple(theirs.shape[skip:]):
-            raise ValueError(f"{name} has shape {_shape(mine)} in one and {_shape(theirs)} in the other")
+        first_axis = 1 if name == "dX" else 0
+        if len(mine.shape) == len(theirs.shape):
+            for axis in range(first_axis, len(mine.shape)):
+                if mine.shape[axis] != theirs.shape[axis]:
+                    raise ValueError(
+                        f"axis {axis} of {name}: one has {_size(mine.shape[axis])}, the other has "
+                        f"{_size(theirs.shape[axis])}; {_of_one_layer(name, mine, theirs)}"
+                    )
+        else:
+            raise ValueError(_of_one_layer(name, mine, theirs))
+
+
+def _of_one_layer(name: str, mine: Array, theirs: Array) -> str:
+    return (
+        f"{name} has shape {_shape(mine)} in one and {_shape(theirs)} in the other: add gradients of one layer and of "
+        f"batches with the same axes"
+    )
 
 
 def check_weight(where: str, W: Array) -> None:
@@ -279,8 +293,8 @@ def check_batch(where: str, X: Array, dY: Array) -> None:
     for axis, (n, m) in enumerate(zip(x, dy, strict=True)):
         if n != m and not (_unknown(n) or _unknown(m)):
             raise ValueError(
-                f"{where}: axis n (batch, axis {axis}): X has {n}, dY has {m}; "
-                f"dY must have the shape of Y, {_shape_text((*x, 'S'))}"
+                f"{where}: axis n (batch, axis {axis}): X has {n}, dY has {m}; X has shape {_shape(X)}, dY has "
+                f"{_shape(dY)}: pass a dY of the shape of Y, {_shape_text((*x, 'S'))}"
             )
 
 

@@ -103,7 +103,10 @@ def test_unknown_chunks_of_different_rows_are_refused_in_the_block(backend):
     keep_x[55:60] = False
     keep_dy[55:59] = False
     dW = fc.grad_weight(x[backend.asarray(keep_x, chunks=10)], dy[backend.asarray(keep_dy, chunks=10)])
-    message = "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 5, dY has 6; dY must have the shape of Y, (5, S)"
+    message = (
+        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 5, dY has 6; X has shape (5, 6), dY has (6, 5): "
+        "pass a dY of the shape of Y, (5, S)"
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         dW.compute()
 

@@ -117,7 +117,9 @@ def test_gradients_that_do_not_belong_together_are_not_added(backend, batch):
         whole + fc.backward(X, W, dY, needs=("dW", "dB"))
     # (1, 3) and (4, 3) would broadcast.
     narrow = whole._replace(dW=backend.asarray(batch["W"][:1]))
-    with pytest.raises(ValueError, match=r"^dW has shape \(4, 3\) in one and \(1, 3\) in the other$"):
+    with pytest.raises(
+        ValueError, match=r"^axis 0 of dW: one has 4, the other has 1; dW has shape \(4, 3\) in one and "
+    ):
         whole + narrow
     sample = fc.backward(X[0, :], W, dY[0, :])
     with pytest.raises(ValueError, match=r"^dX has shape \(4,\), no batch axis to join along: give X one, \(1, C\)$"):

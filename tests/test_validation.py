@@ -206,13 +206,15 @@ CASES = {
         fc.grad_weight,
         (zeros(7, 4), zeros(6, 3)),
         ValueError,
-        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 7, dY has 6; dY must have the shape of Y, (7, S)",
+        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 7, dY has 6; X has shape (7, 4), "
+        "dY has (6, 3): pass a dY of the shape of Y, (7, S)",
     ),
     "a batch of one does not broadcast": (
         fc.backward,
         (zeros(7, 4), zeros(4, 3), zeros(1, 3)),
         ValueError,
-        "backward: axis n (batch, axis 0): X has 7, dY has 1; dY must have the shape of Y, (7, S)",
+        "backward: axis n (batch, axis 0): X has 7, dY has 1; X has shape (7, 4), "
+        "dY has (1, 3): pass a dY of the shape of Y, (7, S)",
     ),
     "dY of rank 1 against one output": (
         fc.backward,
@@ -232,7 +234,8 @@ CASES = {
         fc.backward,
         (zeros(2, 5, 4), zeros(4, 3), zeros(2, 1, 3)),
         ValueError,
-        "backward: axis n (batch, axis 1): X has 5, dY has 1; dY must have the shape of Y, (2, 5, S)",
+        "backward: axis n (batch, axis 1): X has 5, dY has 1; X has shape (2, 5, 4), "
+        "dY has (2, 1, 3): pass a dY of the shape of Y, (2, 5, S)",
     ),
     "a layer's W of rank 1": (
         fc.FullyConnected,
@@ -381,13 +384,15 @@ CASES = {
         fc.grad_weight,
         (zeros(1, 4), zeros(7, 3)),
         ValueError,
-        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 1, dY has 7; dY must have the shape of Y, (1, S)",
+        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 1, dY has 7; X has shape (1, 4), "
+        "dY has (7, 3): pass a dY of the shape of Y, (1, S)",
     ),
     "grad_weight with an empty batch": (
         fc.grad_weight,
         (zeros(7, 4), zeros(0, 3)),
         ValueError,
-        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 7, dY has 0; dY must have the shape of Y, (7, S)",
+        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 7, dY has 0; X has shape (7, 4), "
+        "dY has (0, 3): pass a dY of the shape of Y, (7, S)",
     ),
     "backward with X of rank 0": (
         fc.backward,
@@ -477,7 +482,8 @@ CASES = {
         fc.backward,
         (zeros(1, 4), zeros(4, 3), zeros(7, 3)),
         ValueError,
-        "backward: axis n (batch, axis 0): X has 1, dY has 7; dY must have the shape of Y, (1, S)",
+        "backward: axis n (batch, axis 0): X has 1, dY has 7; X has shape (1, 4), "
+        "dY has (7, 3): pass a dY of the shape of Y, (1, S)",
     ),
     "a layer's W of rank 0": (
         fc.FullyConnected,
@@ -542,19 +548,22 @@ CASES = {
         called_backward,
         (zeros(7, 4), zeros(4, 3), zeros(6, 3)),
         ValueError,
-        "backward: axis n (batch, axis 0): X has 7, dY has 6; dY must have the shape of Y, (7, S)",
+        "backward: axis n (batch, axis 0): X has 7, dY has 6; X has shape (7, 4), "
+        "dY has (6, 3): pass a dY of the shape of Y, (7, S)",
     ),
     "dX of other features": (
         added,
         (zeros(7, 4), zeros(7, 1)),
         ValueError,
-        "dX has shape (7, 4) in one and (7, 1) in the other",
+        "axis 1 of dX: one has 4, the other has 1; dX has shape (7, 4) in one and (7, 1) in the other: "
+        "add gradients of one layer and of batches with the same axes",
     ),
     "dX of another rank": (
         added,
         (zeros(7, 4), zeros(1, 7, 4)),
         ValueError,
-        "dX has shape (7, 4) in one and (1, 7, 4) in the other",
+        "dX has shape (7, 4) in one and (1, 7, 4) in the other: "
+        "add gradients of one layer and of batches with the same axes",
     ),
     "dX of one sample": (
         added,
@@ -566,13 +575,15 @@ CASES = {
         added_weights,
         (zeros(4, 3), zeros(1, 3)),
         ValueError,
-        "dW has shape (4, 3) in one and (1, 3) in the other",
+        "axis 0 of dW: one has 4, the other has 1; dW has shape (4, 3) in one and (1, 3) in the other: "
+        "add gradients of one layer and of batches with the same axes",
     ),
     "dB of size 1": (
         added_biases,
         (zeros(3), zeros(1)),
         ValueError,
-        "dB has shape (3,) in one and (1,) in the other",
+        "axis 0 of dB: one has 3, the other has 1; dB has shape (3,) in one and (1,) in the other: "
+        "add gradients of one layer and of batches with the same axes",
     ),
 }
 
@@ -936,7 +947,8 @@ UNKNOWN_CASES = {
     ),
     "Gradients, features of dX": (
         lambda a: added(a["X"], a["X of unknown features"]),
-        "dX has shape (8, 4) in one and (8, ?) in the other",
+        "axis 1 of dX: one has 4, the other has an unknown number; dX has shape (8, 4) in one and (8, ?) in the other: "
+        "add gradients of one layer and of batches with the same axes",
     ),
 }
 
