@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.benchmark_json = config.option.benchmark_json or LAST
     config.option.benchmark_json.parent.mkdir(parents=True, exist_ok=True)
     config.option.benchmark_quiet = True  # one table is enough
+    warnings.filterwarnings("ignore", "Not saving anything")  # what is said where no rival was found
 
 
 def _read(path: Path) -> dict[str, Any]:
