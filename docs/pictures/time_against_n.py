@@ -1,4 +1,4 @@
-"""Draw the time of forward and backward against N: `python docs/pictures/time.py --rows 1000000`.
+"""Draw the time of forward and backward against N: `python docs/pictures/time_against_n.py --rows 1000000`.
 
 Each time is the least of several runs: other work on the machine only ever adds to it.
 """
