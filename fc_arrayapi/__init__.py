@@ -1,6 +1,9 @@
 """The fully connected layer Y = XW + B and its gradients, for every array library of the standard."""
 
-from . import testing
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from .contraction import SubscriptsError, einsum, tensordot, transpose
 from .layer import FullyConnected
 from .linear import Gradients, backward, forward, grad_bias, grad_input, grad_weight
@@ -8,6 +11,9 @@ from .plan import Plan, plan
 from .running import compute
 from .storage import open_array
 from .store import store
+
+if TYPE_CHECKING:
+    from . import testing
 
 __version__ = "0.1.0"
 
@@ -30,3 +36,12 @@ __all__ = [
     "testing",
     "transpose",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `testing` when it is asked for: its tables would be a tenth of the package's import time."""
+    if name == "testing":
+        import importlib
+
+        return importlib.import_module(".testing", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
