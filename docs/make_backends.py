@@ -20,7 +20,7 @@ ORDER = [
 HEAD = """\
 # Backends
 
-The libraries that are tested in full, each in an environment of its own, and what their last recorded run said. Made by
+The libraries that have a session of tests of their own, and what the last recorded run of each said. Made by
 `python docs/make_backends.py` from the files that the runs write; do not edit.
 
 | session | version | Python | passed | failed | not tested, and why |
