@@ -1,5 +1,7 @@
 """How the pages are built: `nox -s docs`."""
 
+import re
+
 import fc_arrayapi
 
 project = "fc_arrayapi"
@@ -35,7 +37,13 @@ def mathml(writer, node):
     raise nodes.SkipNode
 
 
+def without_paths(app, what, name, obj, options, signature, returns):
+    """Write a default that is a module by its name; Python's own text has a path of this machine in it."""
+    return re.sub(r"<module '(\w+)' from '[^']*'>", r"\1", signature or "") or None, returns
+
+
 def setup(app):
+    app.connect("autodoc-process-signature", without_paths)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
 
 
