@@ -140,40 +140,63 @@ class FullyConnected:
         ----------
         path : path
             Ends in ``.npz`` (NumPy alone reads it) or ``.safetensors`` (needs the extra
-            ``fc_arrayapi[safetensors]``). A file of that name is replaced.
+            ``fc_arrayapi[safetensors]``). A file of that name is replaced when the new one is
+            whole and on the disk. Every bit is kept, of NaN and -0.0 too.
 
         Raises
         ------
         ValueError
             For another ending.
         TypeError
-            For bfloat16, which NumPy does not have.
+            For a dtype other than float16, float32 and float64; NumPy has no bfloat16.
+        FileNotFoundError
+            If there is no such folder.
+        OSError
+            If the folder or the disk takes no file. What was there stays as it is.
         """
         weights.save_weights(path, self.W, self.B)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, xp: Any = np, device: Any = None) -> FullyConnected:
-        """Read a layer that `save` wrote, into any array library.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        xp: Any = np,
+        device: Any = None,
+        max_bytes: int = weights.MAX_BYTES,
+    ) -> FullyConnected:
+        """Read a layer from a file, into any array library.
+
+        Names, dtypes, shapes and sizes are compared with each other, with the file's bytes and
+        with `max_bytes` before memory is taken, so that a hostile file costs nothing. Nothing
+        in it is unpickled. NaN and infinities are no reason to refuse it: the numbers come
+        back as they were written, bit for bit.
 
         Parameters
         ----------
         path : path
-            A ``.npz`` or ``.safetensors`` file with the entries W and, for a bias, B.
-            Nothing in it is unpickled.
+            A ``.npz`` or ``.safetensors`` file with the entries W, (C, S), and, for a bias, B,
+            (S,), in float16, float32 or float64: from `save`, numpy.savez,
+            numpy.savez_compressed or safetensors.
         xp : module
             The array library: numpy, torch, jax.numpy, ...
         device : optional
             The device, as the library names it.
+        max_bytes : int
+            The most that W and B may take together; 16 GiB by default. Whatever it is, a
+            compressed array of more than 16 MiB may be no more than 100 times as large as its
+            compressed bytes: trained weights shrink far less, and zip bombs far more.
 
         Raises
         ------
         ValueError
-            For a file that holds anything but W and B, or less than it says.
+            For a file that holds anything but W and B, other bytes than it says, or more than
+            `max_bytes`.
         TypeError
             For dtypes that are not real floating, or that the library does not hold.
         """
         space = namespace.wrapped(xp)
-        W, B = weights.load_weights(path)
+        W, B = weights.load_weights(path, max_bytes)
         return cls(
             namespace.from_numpy(W, space, device=device),
             None if B is None else namespace.from_numpy(B, space, device=device),

@@ -1,25 +1,68 @@
-"""The header of a ``.npy`` file or member, checked against the bytes that are there."""
+"""The header of a ``.npy`` file or member, checked against its size, and what brings files to the disk."""
 
 from __future__ import annotations
 
+import errno
+import io
+import math
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+# A header of plain numbers takes 128 bytes; numpy parses none that is longer than 10,000.
+HEADER_BYTES = 12 + 10_000
 
-def read_npy_header(file: Any, where: str, size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, Fortran order and dtype of a ``.npy`` stream of `size` bytes, checked against that size."""
+
+def read_npy_header(
+    file: Any, where: str, size: int, *, exactly: bool = False
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, Fortran order and dtype of a ``.npy`` stream of `size` bytes, checked against that size.
+
+    No more than the longest header is read, whatever length the file gives for its own. With
+    `exactly`, bytes after the data are refused too.
+    """
+    head = io.BytesIO(file.read(HEADER_BYTES))
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(head)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-    except ValueError as error:
-        raise ValueError(f"{where}: has no .npy header ({error})") from None
-    if any(size < 0 for size in shape):
+        shape, fortran, dtype = read(head)
+    except Exception as error:  # numpy lets out whatever Python's own parsers raise
+        raise ValueError(f"{where}: has no .npy header ({error or type(error).__name__})") from None
+    if min(shape, default=0) < 0 or too_large(shape, dtype):
         raise ValueError(f"{where}: its header asks for the shape {shape}")
     if dtype.hasobject:
         raise ValueError(f"{where}: holds Python objects, which are never unpickled here")
-    expected = file.tell() + int(np.prod(shape, dtype=object)) * dtype.itemsize
+    expected = head.tell() + math.prod(map(int, shape)) * dtype.itemsize
     if size < expected:
         raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: the file was cut short")
-    return shape, fortran, dtype
+    if exactly and size > expected:
+        raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: what follows belongs to no array")
+    return tuple(map(int, shape)), fortran, dtype
+
+
+def too_large(shape: tuple[int, ...], dtype: Any) -> bool:
+    """Whether NumPy has no array of this shape; it looks at the other axes of an empty array too."""
+    return bool(math.prod(max(1, int(length)) for length in shape) * np.dtype(dtype).itemsize > sys.maxsize)
+
+
+def flush(file: int | Path) -> None:
+    """Have the disk hold what was written to an open file, or to a file or folder at a path."""
+    if isinstance(file, int):
+        os.fsync(file)
+        return
+    folder = file.is_dir()
+    if folder and os.name == "nt":  # pragma: no cover - Windows opens no folders
+        return
+    try:
+        descriptor = os.open(file, os.O_RDONLY if folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        # A network drive may not flush folders, and a folder that takes files need not be readable.
+        if not folder or error.errno not in (errno.EINVAL, errno.EACCES):
+            raise

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from . import alignment, chunked
 from .namespace import Array
-from .npy import read_npy_header
+from .npy import read_npy_header, too_large
 
 _NumPy = np.ndarray[Any, Any]
 
@@ -19,12 +22,26 @@ BLOCK_BYTES = 128 * 2**20
 # What ends the name of a folder in which `store` keeps an unfinished result.
 UNFINISHED = ".fc_arrayapi.part"
 
+# The attribute of a Zarr array all of whose chunks `store` has written, so that one that is not there was lost.
+WHOLE = {"fc_arrayapi": "every chunk is written"}
+
+# Dask keeps some bytes for each block from the moment that the array is made.
+MOST_BLOCKS = 10**7
+
 
 def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
     """Open an array on disk as a lazy Dask array in blocks along the batch.
 
     Only shape and dtype are read now. Each block is read by the task that needs it, which
-    opens the file anew, so that a task can travel to another process.
+    opens the file anew, so that a task can travel to another process. Nothing is unpickled.
+
+    What is read lies under the path that is given. The path itself may be a link; links out of
+    a folder of parts, links in a Zarr array, and HDF5 datasets whose data lie in other files are
+    refused, since a change of what they lead to would go unnoticed.
+
+    A Zarr array that `store` wrote has all its chunks, and one that is missing or cut short is
+    an error. In other Zarr arrays, and in HDF5, a missing chunk stands for the fill value, as
+    these formats say: a chunk that was lost can not be told from one that was never written.
 
     Parameters
     ----------
@@ -51,10 +68,13 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
     ------
     ValueError
         For another kind of file, a group where an array is meant, Python objects, a file
-        shorter than its header says, files in a folder that do not fit together, or an HDF5
-        file that has no such dataset.
+        shorter than its header says, files in a folder that do not fit together, a link out of
+        it, a chunk of a result of `store` that was lost, an HDF5 file that has no such dataset,
+        or blocks so small that Dask could not hold their number.
     FileNotFoundError
         If there is no such file or folder.
+    PermissionError
+        If it may not be read.
     ImportError
         If the library that reads the file is not installed.
 
@@ -72,9 +92,14 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
         raise ValueError(f"rows is {rows!r}: a block has a whole number of rows, at least one")
     source = _open(os.fspath(path))
     if rows is None:
-        row_bytes = source.dtype.itemsize * int(np.prod(source.shape[1:]))
-        rows = BLOCK_BYTES // max(1, row_bytes)
-    return chunked.from_source(source, max(1, int(rows) // source.rows_at_once) * source.rows_at_once)
+        row_bytes = source.dtype.itemsize * math.prod(source.shape[1:])
+        rows = BLOCK_BYTES // row_bytes if row_bytes else source.shape[0]
+    rows = max(1, int(rows) // source.rows_at_once) * source.rows_at_once
+    if source.shape[0] > MOST_BLOCKS * rows:
+        raise ValueError(
+            f"{path}: has {source.shape[0]} rows, in blocks of {rows} more than {MOST_BLOCKS} blocks: pass more rows"
+        )
+    return chunked.from_source(source, rows)
 
 
 def _open(path: str) -> _Source:
@@ -116,6 +141,8 @@ class _Source:
             raise ValueError(f"{where}: holds Python objects or strings (dtype {dtype}), which are not read here")
         if not shape:
             raise ValueError(f"{where}: holds a single number, not an array of rows")
+        if too_large(shape, dtype):
+            raise ValueError(f"{where}: has shape {tuple(shape)}, of which no machine holds an array")
         self.shape, self.dtype, self.ndim = tuple(map(int, shape)), dtype, len(shape)
 
 
@@ -124,6 +151,8 @@ class _NpyFile(_Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{path}: is no file")
         with open(path, "rb") as file:
             shape, _, dtype = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
             self._state = _state(os.fstat(file.fileno()))
@@ -146,7 +175,7 @@ class _NpyFolder(_Source):
         for name in names:
             if name.endswith(UNFINISHED):
                 raise ValueError(f"{path / name}: is unfinished: finish it with store(..., resume=True), or remove it")
-        self.parts = [_NpyFile(path / name) for name in names if name.endswith(".npy")]
+        self.parts = [_NpyFile(_inside(path, name)) for name in names if name.endswith(".npy")]
         if not self.parts:
             raise ValueError(f"{path}: this folder is no Zarr array and has no .npy files")
         first = self.parts[0]
@@ -177,6 +206,17 @@ class _NpyFolder(_Source):
         return np.concatenate(pieces) if pieces else self.parts[0][(slice(0, 0), *rest)]
 
 
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder, if it is no link to a place outside."""
+    path = folder / name
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(folder):
+        raise ValueError(
+            f"{path}: is a link to {real}, outside the folder: copy the file into the folder, or open it by that path"
+        )
+    return path
+
+
 _ZARR_METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -192,27 +232,102 @@ class _ZarrArray(_Source):
         zarr = zarr_module()
         try:
             array = zarr.open(path, mode="r")
-        except (FileNotFoundError, ValueError) as error:
-            raise ValueError(f"{path}: holds no Zarr array ({error})") from None
+        except PermissionError:
+            raise
+        except Exception as error:  # metadata of another form raise whatever zarr meets first
+            raise ValueError(f"{path}: holds no Zarr array ({error or type(error).__name__})") from None
         if isinstance(array, zarr.Group):
             # Not `array.array_keys()`, which warns of folders that are no part of the group.
             names = [inner.name for inner in path.iterdir() if _has_zarr_metadata(inner)]
             raise ValueError(f"{path}: is a group of arrays: open {_one_of(names, f'{path}/{{}}')}")
         self._describe(str(path), array.shape, array.dtype)
+        self.chunks = tuple(map(int, array.chunks))
+        if min(self.chunks) < 1:
+            raise ValueError(f"{path}: holds no Zarr array (its chunks have the shape {self.chunks})")
         self.rows_at_once = int((array.shards or array.chunks)[0])
-        (self._metadata,) = (path / name for name in _ZARR_METADATA if (path / name).exists())
-        self._state = _state(os.stat(self._metadata))
+        files = {os.path.relpath(file, path): _state(file.stat()) for file in _files(path)}
+        # Of every file, since a chunk that is written anew leaves the metadata as they are.
+        sizes, times = zip(*files.values(), strict=True)
+        self._token = (str(path), len(files), sum(sizes), max(times))
+        self._metadata = next(path / name for name in _ZARR_METADATA if name in files)
+        self._state = files[self._metadata.name]
+        self._whole = _is_whole(array)
+        if self._whole:
+            self._check_chunks(lambda name: files.get(name, (0, 0))[0], [slice(None)] * self.ndim)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        # Of every file, since a chunk that is written anew leaves the metadata as they are.
-        states = [
-            _state(os.stat(os.path.join(folder, name))) for folder, _, names in os.walk(self.path) for name in names
-        ]
-        return (str(self.path), len(states), sum(size for size, _ in states), max(time for _, time in states))
+        return self._token
 
     def __getitem__(self, index: Any) -> _NumPy:
         _check_unchanged(self._metadata, self._state)
+        if self._whole:
+            self._check_chunks(self._size_of, index)
         return np.asarray(zarr_module().open_array(self.path, mode="r")[index])
+
+    def _check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
+        """Raise if a chunk that an index reaches has no file of its full size."""
+        full = math.prod(self.chunks) * self.dtype.itemsize
+        ranges = [
+            at.indices(length)[:2] if isinstance(at, slice) else (at, at + 1)
+            for at, length in zip(index, self.shape, strict=True)
+        ]
+        for number in chunks_reached(ranges, self.chunks):
+            size = size_of(chunk_file(number))
+            if size != full:
+                raise ValueError(
+                    f"{self.path}: the chunk {chunk_file(number)} was lost: it has {size} bytes, store wrote {full}: "
+                    f"store the array again with overwrite=True"
+                )
+
+    def _size_of(self, name: str) -> int:
+        return size_at(os.path.join(self.path, name))
+
+
+def chunks_reached(ranges: Sequence[tuple[int, int]], chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Count up the chunks that lie, even with one number, in a range along each axis."""
+    return itertools.product(
+        *(range(start // chunk, -(-stop // chunk)) for (start, stop), chunk in zip(ranges, chunks, strict=True))
+    )
+
+
+def chunk_file(number: tuple[int, ...]) -> str:
+    """Name the file of a chunk, all of which lie in one folder."""
+    return ".".join(map(str, ("c", *number)))
+
+
+def size_at(path: str) -> int:
+    """Return the size of a file, 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _is_whole(array: Any) -> bool:
+    """Whether `store` wrote the array, in the form in which it writes: a copy keeps the attribute in any form."""
+    return (
+        array.metadata.zarr_format == 3
+        and all(array.attrs.get(key) == value for key, value in WHOLE.items())
+        and array.metadata.chunk_key_encoding.name == "default"
+        and array.metadata.chunk_key_encoding.separator == "."
+        and not array.compressors
+        and not array.shards
+    )
+
+
+def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """Find every file of a Zarr array, and refuse links."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise ValueError(
+                    f"{entry.path}: is a link to {os.path.realpath(entry.path)}, in a Zarr array: copy what it leads "
+                    f"to in its place"
+                )
+            if entry.is_dir():
+                yield from _files(entry.path)
+            else:
+                yield entry
 
 
 class _Hdf5Dataset(_Source):
@@ -227,16 +342,32 @@ class _Hdf5Dataset(_Source):
             wanted = _one_of(names, f"{path}::{{}}")
             if not dataset:
                 raise ValueError(f"{path}: name the dataset: open {wanted}")
-            if dataset not in file:
-                raise ValueError(f"{path}: has no dataset {dataset}: open {wanted}")
-            found = file[dataset]
+            try:
+                found = file[dataset]
+            except KeyError:  # or a link to nowhere
+                raise ValueError(f"{path}: has no dataset {dataset}: open {wanted}") from None
             if not isinstance(found, h5py.Dataset):
                 raise ValueError(f"{path}::{dataset}: is a group of datasets: open {wanted}")
+            self._check_inside(file, found)
             if found.shape is None:
                 raise ValueError(f"{path}::{dataset}: is empty, with no shape")
             self._describe(f"{path}::{dataset}", found.shape, found.dtype)
             self.rows_at_once = int(found.chunks[0]) if found.chunks else 1
         self._state = _state(os.stat(path))
+
+    def _check_inside(self, file: Any, found: Any) -> None:
+        """Refuse a dataset whose numbers lie in another file."""
+        if found.file.filename != file.filename:
+            others = [found.file.filename]
+        elif found.is_virtual:
+            others = sorted({source.file_name for source in found.virtual_sources()} - {"."})
+        else:
+            others = [os.fsdecode(name) for name, _, _ in found.external or ()]
+        if others:
+            raise ValueError(
+                f"{self.path}::{self.dataset}: lies in other files, {', '.join(others)}: open them by their own "
+                f"paths, or copy the dataset into one file"
+            )
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (str(self.path), self.dataset, *self._state)
@@ -250,6 +381,8 @@ class _Hdf5Dataset(_Source):
 def _open_hdf5(h5py: Any, path: Path) -> Any:
     try:
         return h5py.File(path, "r")
+    except PermissionError:
+        raise
     except OSError as error:
         raise ValueError(f"{path}: is no HDF5 file that can be read ({error})") from None
 

@@ -13,6 +13,8 @@ off find theirs gone, and touch nothing of the next one.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -25,10 +27,9 @@ from typing import Any
 
 from . import alignment, chunked, namespace, running
 from .namespace import Array
+from .npy import flush
 from .storage import UNFINISHED
-from .targets import NpyTarget, ZarrTarget, flush
-
-Bounds = tuple[tuple[int, int], ...]
+from .targets import Bounds, NpyTarget, ZarrTarget
 
 TARGETS: dict[str, type[NpyTarget] | type[ZarrTarget]] = {".npy": NpyTarget, ".zarr": ZarrTarget}
 
@@ -70,6 +71,8 @@ def store(
         If a target is there already, or an unfinished result of it.
     FileNotFoundError
         If a target's folder is not there.
+    PermissionError
+        If a target's folder takes no files.
     ValueError
         For another kind of file, two targets at one path, blocks of unknown size, or, with
         `resume`, an array that differs from the one of the unfinished result.
@@ -95,8 +98,17 @@ def store(
     results = _check_targets(targets)
     for result in results:
         result.look(resume, overwrite)
-    for result in results:
-        result.begin()
+    begun: list[_Result] = []
+    try:
+        for result in results:
+            begun.append(result)
+            result.begin()
+    except BaseException as error:
+        for result in begun:
+            result.forget()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(begun[-1].path)) from error
+        raise
     unfinished = [result for result in results if result.missing]
     blocks = [
         chunked.each_block(_write_block, result.array, target=result.target, where=str(result.path))
@@ -168,10 +180,12 @@ class _Result:
                 f"resume=True to begin anew"
             )
         self.finished = _read_finished(self.found / "finished") & set(self._places())
-        if not (self.found / "data").exists():
-            self.in_place = not self.missing and self.path.exists()
-            if not self.in_place:  # somebody removed the data
-                self.found, self.finished = None, set()
+        data = self.found / "data"
+        self.in_place = not data.exists() and not self.missing and self.path.exists()
+        if not self.in_place:
+            self.finished = dataclasses.replace(self.target, path=str(data)).still_there(self.finished)
+            if not self.finished:  # nothing is lost by beginning anew, and nobody knows what else was removed
+                self.found = None
 
     def _places(self) -> list[Bounds]:
         return list(itertools.product(*map(alignment.bounds, self.array.chunks)))
@@ -202,6 +216,13 @@ class _Result:
         flush(unnamed)
         os.rename(unnamed, self.work / "fingerprint.json")
         flush(self.work)
+
+    def forget(self) -> None:
+        """Remove what `begin` made, since nothing was computed; what was found is kept."""
+        if self.found is None:
+            shutil.rmtree(self.work, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty: an older file may lie in it
+                self.folder.rmdir()
 
     def put_in_place(self, overwrite: bool) -> None:
         """Give the whole result its name."""
@@ -240,6 +261,8 @@ def _check_targets(targets: Mapping[Any, Array]) -> list[_Result]:
             raise ValueError(f"{name}: store writes {' and '.join(TARGETS)}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(f"{name}: files can not be written to the folder {path.parent}: it is not permitted")
         if path in results:
             raise ValueError(f"{name}: is the target of two arrays")
         results[path] = _Result(path, array)

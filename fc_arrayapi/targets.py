@@ -8,7 +8,6 @@ the block is on the disk.
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import os
 from dataclasses import dataclass
@@ -20,9 +19,13 @@ import numpy as np
 
 from .alignment import bounds
 from .namespace import Array
-from .storage import zarr_module
+from .npy import flush
+from .storage import WHOLE, chunk_file, chunks_reached, size_at, zarr_module
 
 _NumPy = np.ndarray[Any, Any]
+
+# Where a block lies: from where to where along each axis.
+Bounds = tuple[tuple[int, int], ...]
 
 # A Zarr chunk is at least this part of the widest block, or else the array is cut anew.
 SMALLEST_CHUNK = 1 / 4
@@ -46,12 +49,16 @@ class NpyTarget:
         """Return the target for an array that fits."""
         return cls(path, tuple(map(int, array.shape)), array.dtype.str)
 
+    def still_there(self, finished: set[Bounds]) -> set[Bounds]:
+        """Return the finished blocks: all of them, unless somebody cut the file short."""
+        return finished if size_at(self.path) == self._size() else set()
+
     def create(self) -> None:
         """Write the header, and leave room for the blocks."""
         header = self._header()
         with open(self.path, "xb") as file:
             file.write(header)
-            file.truncate(len(header) + math.prod(self.shape) * np.dtype(self.dtype).itemsize)
+            file.truncate(self._size())
             flush(file.fileno())
 
     def write(self, block: _NumPy, start: tuple[int, ...]) -> None:
@@ -67,6 +74,9 @@ class NpyTarget:
                 file.write(np.ascontiguousarray(block[lead]).data)
             file.flush()
             flush(file.fileno())
+
+    def _size(self) -> int:
+        return len(self._header()) + math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def _header(self) -> bytes:
         file = io.BytesIO()
@@ -113,8 +123,25 @@ class ZarrTarget:
             # All chunk files in one folder: each folder on the way would be one more to flush for every block.
             chunk_key_encoding={"name": "default", "separator": "."},
             zarr_format=3,
+            attributes=WHOLE,
+            # A chunk that is lost later is no number in any reader, where there is such a one.
+            fill_value=np.nan if np.dtype(self.dtype).kind in "fc" else 0,
         )
         flush(Path(self.path, "zarr.json"))
+
+    def still_there(self, finished: set[Bounds]) -> set[Bounds]:
+        """Return the finished blocks of which somebody removed no chunk and cut none short."""
+        if not os.path.exists(os.path.join(self.path, "zarr.json")):
+            return set()
+        full = math.prod(self.chunks) * np.dtype(self.dtype).itemsize
+        return {
+            place
+            for place in finished
+            if all(
+                size_at(os.path.join(self.path, chunk_file(number))) == full
+                for number in chunks_reached(place, self.chunks)
+            )
+        }
 
     def write(self, block: _NumPy, start: tuple[int, ...]) -> None:
         """Write a block as whole chunks, each the file of its plain bytes that the format asks for.
@@ -123,11 +150,7 @@ class ZarrTarget:
         is on the disk.
         """
         stops = [first + size for first, size in zip(start, block.shape, strict=True)]
-        numbers = [
-            range(first // chunk, -(-stop // chunk))
-            for first, stop, chunk in zip(start, stops, self.chunks, strict=True)
-        ]
-        for number in itertools.product(*numbers):
+        for number in chunks_reached(list(zip(start, stops, strict=True)), self.chunks):
             corner = [count * chunk for count, chunk in zip(number, self.chunks, strict=True)]
             part = block[
                 tuple(
@@ -139,10 +162,10 @@ class ZarrTarget:
                 full = np.zeros(self.chunks, dtype=part.dtype)
                 full[tuple(map(slice, part.shape))] = part
                 part = full
-            with open(os.path.join(self.path, ".".join(map(str, ("c", *number)))), "wb") as chunk_file:
-                chunk_file.write(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
-                chunk_file.flush()
-                flush(chunk_file.fileno())
+            with open(os.path.join(self.path, chunk_file(number)), "wb") as file:
+                file.write(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
+                file.flush()
+                flush(file.fileno())
         flush(Path(self.path))
 
 
@@ -150,15 +173,3 @@ def _largest_chunk(sizes: tuple[int, ...]) -> int:
     """Return the largest chunk size with which no chunk lies in two blocks of an axis."""
     length = sum(sizes)
     return math.gcd(*(start for start, _ in bounds(sizes) if 0 < start < length)) or max(1, length)
-
-
-def flush(file: int | Path) -> None:
-    """Have the disk hold what was written to an open file, or to a file or folder at a path."""
-    if isinstance(file, int):
-        os.fsync(file)
-    elif not (os.name == "nt" and file.is_dir()):  # Windows opens no folders
-        descriptor = os.open(file, os.O_RDONLY if file.is_dir() else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

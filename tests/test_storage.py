@@ -111,6 +111,7 @@ def test_what_dask_takes_for_a_source(write, tmp_path, x):
     assert not hasattr(source, "copy")  # dask #11850
     assert len(pickle.dumps(source)) < 2000
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source))[40:60, 2:], x[40:60, 2:])
+    np.testing.assert_array_equal(source[434, 2:], x[434, 2:])
 
 
 @pytest.mark.only("dask.array")

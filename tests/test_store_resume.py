@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,6 +60,88 @@ def test_an_unfinished_sum_reads_every_block_once_more(backend, tmp_path):
     np.testing.assert_allclose(read(tmp_path / "dw.npy"), X.T @ dY, rtol=1e-12)
     for file, written in kept.items():
         assert (tmp_path / "y.zarr" / file.name).stat().st_mtime_ns == written
+
+
+def break_off_at_the_end(targets, **options):
+    """Compute every block, and break off before the first target gets its name."""
+
+    def replace(old, new):
+        if new in targets:
+            raise KeyboardInterrupt
+        os.rename(old, new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module.os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fc.store(targets, **options)
+
+
+def lose_two_chunks(data):
+    (data / "c.3.0").unlink()
+    os.truncate(data / "c.7.0", 8)
+    return 3, 7
+
+
+def lose_the_metadata(data):
+    (data / "zarr.json").unlink()
+    return range(10)
+
+
+def lose_the_end(data):
+    os.truncate(data, 1000)
+    return range(10)
+
+
+def lose_everything(data):
+    data.unlink() if data.is_file() else shutil.rmtree(data)
+    return range(10)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "lose"),
+    [
+        (".zarr", lose_two_chunks),
+        (".zarr", lose_the_metadata),
+        (".zarr", lose_everything),
+        (".npy", lose_the_end),
+        (".npy", lose_everything),
+    ],
+)
+def test_finished_blocks_that_somebody_removed_are_computed_again(backend, tmp_path, suffix, lose):
+    path = tmp_path / f"y{suffix}"
+    source, Y, _ = layer(backend)
+    break_off_at_the_end({path: Y})
+    assert finished_rows(path).sum() == 100
+    (data,) = tmp_path.glob(f"y{suffix}{PART}/*/data")
+    lost = np.repeat(np.isin(range(10), lose(data)), 10)
+    source.mend()
+    fc.store({path: Y}, resume=True)
+    np.testing.assert_array_equal(source.reads, lost)
+    np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
+
+
+def test_what_could_not_be_begun_leaves_nothing_new(backend, tmp_path, monkeypatch):
+    """One target has an older file, one an unfinished result, and one can't be made."""
+    x = lazy(backend, Source(X))
+    fc.store({tmp_path / "old.npy": x})
+    y = lazy(backend, Source(X + 1))
+    break_off_at_the_end({tmp_path / "part.npy": y})
+    before = finished_blocks(tmp_path / "part.npy")
+
+    def fail(self):
+        raise error
+
+    wanted = {tmp_path / "old.npy": x, tmp_path / "part.npy": y, tmp_path / "new.zarr": x}
+    for error in (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()):
+        with monkeypatch.context() as patch:
+            patch.setattr(targets.ZarrTarget, "create", fail)
+            with pytest.raises(type(error)) as raised:
+                fc.store(wanted, resume=True, overwrite=True)
+        if isinstance(error, OSError):
+            assert str(raised.value) == f"[Errno 28] No space left on device: '{tmp_path / 'new.zarr'}'"
+        assert names(tmp_path) == ["old.npy", f"part.npy{PART}"]
+        assert finished_blocks(tmp_path / "part.npy") == before
+        np.testing.assert_array_equal(read(tmp_path / "old.npy"), X)
 
 
 def test_resume_begins_where_there_is_nothing_to_take_up(backend, tmp_path):
@@ -226,6 +309,19 @@ def test_an_old_folder_that_was_moved_aside_is_put_back(backend, tmp_path, monke
     with pytest.raises(RuntimeError):
         fc.store({path: lazy(backend, Source(X + 2, fail_at=0))}, overwrite=True)
     np.testing.assert_array_equal(read(path), X)
+
+
+def test_a_new_folder_in_the_place_of_the_old_one_is_replaced_too(backend, tmp_path):
+    path = tmp_path / "x.zarr"
+    fc.store({path: backend.asarray(X)})
+    x = lazy(backend, Source(X + 1))
+    break_off_at_the_end({path: x}, overwrite=True)
+    assert not path.exists()  # moved aside
+    fc.store({tmp_path / "other.zarr": backend.asarray(X)})
+    (tmp_path / "other.zarr").rename(path)
+    fc.store({path: x}, resume=True, overwrite=True)
+    np.testing.assert_array_equal(read(path), X + 1)
+    assert names(tmp_path) == ["x.zarr"]
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])

@@ -75,8 +75,8 @@ def npz_with(path, header=None, **options):
 
 def test_what_save_never_writes_is_refused(tmp_path):
     bomb = tmp_path / "bomb.npz"
-    np.savez_compressed(bomb, W=np.zeros((1000, 1000)))
-    with pytest.raises(ValueError, match=r"bomb.npz: W.npy is compressed or encrypted, so its size can't be checked "):
+    np.savez_compressed(bomb, W=np.zeros((10_000, 1000)))
+    with pytest.raises(ValueError, match=r"bomb.npz: W.npy: \d+ bytes ask for 80000128, more than 100 times as many, "):
         fc.FullyConnected.load(bomb)
     for shape in ((-2, -3), (-1, 3)):
         path = npz_with(tmp_path / "x.npz", {"descr": "<f8", "fortran_order": False, "shape": shape})
