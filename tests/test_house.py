@@ -118,18 +118,23 @@ def test_public_names_are_there_and_documented():
         assert getattr(fc, name).__doc__
 
 
-def test_sessions_groups_and_the_table_of_backends_agree():
-    tree = ast.parse((ROOT / "noxfile.py").read_text())
-    lists = {
+def lists_of(path):
+    """Return the lists that a script assigns to names, without running it."""
+    return {
         node.targets[0].id: ast.literal_eval(node.value)
-        for node in tree.body
+        for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)
     }
+
+
+def test_sessions_groups_and_the_table_of_backends_agree():
+    lists = lists_of(ROOT / "noxfile.py")
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
     sessions = [*lists["BACKENDS"], *lists["GPU_BACKENDS"]]
     assert set(sessions) <= groups.keys()
     tested = {name for backend in BACKENDS.values() for name in backend.session_names}
     assert tested == {*sessions, "dask-query-planning"}
+    assert tested == set(lists_of(ROOT / "docs" / "make_backends.py")["ORDER"])
     assert {backend.name for backend in BACKENDS.values() if backend.needs_gpu} == set(lists["GPU_BACKENDS"])
 
 
