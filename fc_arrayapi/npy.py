@@ -1,13 +1,10 @@
-"""The header of a ``.npy`` file or member, checked against its size, and what brings files to the disk."""
+"""The header of a ``.npy`` file or member, checked against its size."""
 
 from __future__ import annotations
 
-import errno
 import io
 import math
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,23 +43,3 @@ def read_npy_header(
 def too_large(shape: tuple[int, ...], dtype: Any) -> bool:
     """Whether NumPy has no array of this shape; it looks at the other axes of an empty array too."""
     return bool(math.prod(max(1, int(length)) for length in shape) * np.dtype(dtype).itemsize > sys.maxsize)
-
-
-def flush(file: int | Path) -> None:
-    """Have the disk hold what was written to an open file, or to a file or folder at a path."""
-    if isinstance(file, int):
-        os.fsync(file)
-        return
-    folder = file.is_dir()
-    if folder and os.name == "nt":  # pragma: no cover - Windows opens no folders
-        return
-    try:
-        descriptor = os.open(file, os.O_RDONLY if folder else os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        # A network drive may not flush folders, and a folder that takes files need not be readable.
-        if not folder or error.errno not in (errno.EINVAL, errno.EACCES):
-            raise

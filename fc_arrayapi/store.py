@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from . import alignment, chunked, namespace, running
+from .disk import flush
 from .namespace import Array
-from .npy import flush
 from .storage import UNFINISHED
 from .targets import Bounds, NpyTarget, ZarrTarget
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from .alignment import bounds
+from .disk import flush
 from .namespace import Array
-from .npy import flush
 from .storage import WHOLE, chunk_file, chunks_reached, size_at, zarr_module
 
 _NumPy = np.ndarray[Any, Any]

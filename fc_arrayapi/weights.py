@@ -23,8 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import namespace
+from .disk import flush
 from .namespace import Array
-from .npy import flush, read_npy_header, too_large
+from .npy import read_npy_header, too_large
 
 _NumPy = np.ndarray[Any, Any]
 

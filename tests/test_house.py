@@ -24,6 +24,7 @@ ORDER = [
     "accumulation",
     "validation",
     "npy",
+    "disk",
     "weights",
     "alignment",
     "chunked",
