@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -137,6 +138,12 @@ def test_sessions_groups_and_the_table_of_backends_agree():
     assert tested == {*sessions, "dask-query-planning"}
     assert tested == set(lists_of(ROOT / "docs" / "make_backends.py")["ORDER"])
     assert {backend.name for backend in BACKENDS.values() if backend.needs_gpu} == set(lists["GPU_BACKENDS"])
+
+
+def test_the_files_that_hold_the_promises_are_there():
+    named = re.findall(r"`(\w+\.py)`", (ROOT / "docs" / "promises.md").read_text())
+    assert named
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
 
 
 @pytest.mark.parametrize("asked", ["cupy", "torch-cuda", "nonsense"])
