@@ -378,8 +378,10 @@ def fake_library(**changed):
     names = ["astype", "asarray", "concat", "isdtype", "matmul", "matrix_transpose", "multiply", "ones", "permute_dims"]
     names += ["reshape", "result_type", "sum", "zeros"]
     functions = {name: getattr(np, name) for name in names} | changed
-    xp = types.SimpleNamespace(__name__="fake", float32=np.float32, float64=np.float64)
-    vars(xp).update({name: lifted(function) for name, function in functions.items()})
+    xp = types.ModuleType("fake")
+    vars(xp).update(
+        {name: lifted(function) for name, function in functions.items()}, float32=np.float32, float64=np.float64
+    )
     return xp
 
 
