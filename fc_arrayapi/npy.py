@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+
+Result = TypeVar("Result")
 
 # A header of plain numbers takes 128 bytes; numpy parses none that is longer than 10,000.
 HEADER_BYTES = 12 + 10_000
 
 
-def read_npy_header(
-    file: Any, where: str, size: int, *, exactly: bool = False
-) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, Fortran order and dtype of a ``.npy`` stream of `size` bytes, checked against that size.
+class Header(NamedTuple):
+    """What a header says of its array, and the number of bytes that it takes itself."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) -> Header:
+    """Return the header of a ``.npy`` stream of `size` bytes, checked against that size.
 
     No more than the longest header is read, whatever length the file gives for its own. With
     `exactly`, bytes after the data are refused too.
     """
     head = io.BytesIO(file.read(HEADER_BYTES))
     try:
-        version = np.lib.format.read_magic(head)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(head)
+        shape, fortran_order, dtype = parsed(lambda: _parse(head))
     except Exception as error:  # numpy lets out whatever Python's own parsers raise
         raise ValueError(f"{where}: has no .npy header ({error or type(error).__name__})") from None
     if min(shape, default=0) < 0 or too_large(shape, dtype):
@@ -37,7 +46,26 @@ def read_npy_header(
         raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: the file was cut short")
     if exactly and size > expected:
         raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: what follows belongs to no array")
-    return tuple(map(int, shape)), fortran, dtype
+    return Header(tuple(map(int, shape)), fortran_order, dtype, head.tell())
+
+
+def _parse(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    head.seek(0)
+    version = np.lib.format.read_magic(head)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(head)
+
+
+def parsed(read: Callable[[], Result]) -> Result:
+    """Return what `read` returns, which parses a header; up to ten times where Python fails at that.
+
+    Python 3.11.7 counts the depth of what it parses for all threads together: two that read headers at once may be
+    told of a "recursion depth mismatch" (cpython #106905). Read again, the header is good.
+    """
+    for _ in range(9):
+        with contextlib.suppress(SystemError):
+            return read()
+    return read()
 
 
 def too_large(shape: tuple[int, ...], dtype: Any) -> bool:

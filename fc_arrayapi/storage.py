@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -154,16 +154,19 @@ class _NpyFile(_Source):
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise ValueError(f"{path}: is no file")
         with open(path, "rb") as file:
-            shape, _, dtype = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
+            self._header = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
             self._state = _state(os.fstat(file.fileno()))
-        self._describe(str(path), shape, dtype)
+        self._describe(str(path), self._header.shape, self._header.dtype)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (str(self.path), *self._state)
 
     def __getitem__(self, index: Any) -> _NumPy:
         _check_unchanged(self.path, self._state)
-        return np.asarray(np.load(self.path, mmap_mode="r", allow_pickle=False)[index])
+        # Not numpy.load, which parses the header anew: Python 3.11.7 may fail at that in threads (see npy.py).
+        order: Literal["F", "C"] = "F" if self._header.fortran_order else "C"
+        array = np.memmap(self.path, self.dtype, "r", offset=self._header.offset, shape=self.shape, order=order)
+        return np.asarray(array[index])
 
 
 class _NpyFolder(_Source):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import errno
+import functools
 import io
 import json
 import math
@@ -25,7 +26,7 @@ import numpy as np
 from . import namespace
 from .disk import flush
 from .namespace import Array
-from .npy import read_npy_header, too_large
+from .npy import parsed, read_npy_header, too_large
 
 _NumPy = np.ndarray[Any, Any]
 
@@ -187,18 +188,20 @@ def _read_npz(path: Path, limit: int) -> dict[str, _NumPy]:
                 where = f"{path}: {member.filename}"
                 _check_member(where, member, os.fstat(file.fileno()).st_size)
                 with archive.open(member) as stream:
-                    shape, _, dtype = read_npy_header(stream, where, member.file_size, exactly=True)
-                headers[name] = (dtype.name, shape)
+                    header = read_npy_header(stream, where, member.file_size, exactly=True)
+                headers[name] = (header.dtype.name, header.shape)
             _check_arrays(path, headers, limit)
-            arrays = {}
-            for name, member in members.items():
-                with archive.open(member) as stream:
-                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-            return arrays
+            return {name: parsed(functools.partial(_read_member, archive, member)) for name, member in members.items()}
     except (*broken, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is of a place that no file has
             raise
         raise ValueError(f"{path}: is no whole .npz file ({error or type(error).__name__})") from None
+
+
+def _read_member(archive: Any, member: Any) -> _NumPy:
+    with archive.open(member) as stream:
+        array: _NumPy = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
 
 
 def _named_members(path: Path, members: list[Any]) -> dict[str, Any]:
