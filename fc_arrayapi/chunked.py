@@ -1,4 +1,4 @@
-"""Contractions of chunked Dask arrays, block by block. Only running.py knows Dask besides.
+"""Contractions of chunked Dask arrays, block by block.
 
 A function of in-memory arrays is mapped over the blocks. It checks each block again inside
 the task, which is where unknown chunk sizes are compared. Only ``blockwise`` and ``reduction``

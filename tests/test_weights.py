@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import os
 import re
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -187,3 +189,23 @@ def test_a_missing_safetensors_package_is_named(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'fc_arrayapi\[safetensors\]'$"):
         fc.FullyConnected(W).save(tmp_path / "layer.safetensors")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_process_that_is_killed_while_it_saves_leaves_the_file_that_was(tmp_path, suffix):
+    path = tmp_path / f"layer{suffix}"
+    fc.FullyConnected(W, B).save(path)
+    before = path.read_bytes()
+    saves = (
+        "import sys, time, fc_arrayapi as fc, numpy as np, fc_arrayapi.weights as weights\n"
+        "weights.flush = lambda file: (print('written', flush=True), time.sleep(60))\n"
+        "fc.FullyConnected(np.ones((300, 300))).save(sys.argv[1])\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", saves, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "written\n"
+        assert len(os.listdir(tmp_path)) == 2  # the new one has another name still
+        process.kill()
+    assert path.read_bytes() == before
+    fc.FullyConnected(2 * W, B).save(path)  # what the killed process left is in nobody's way
+    np.testing.assert_array_equal(fc.FullyConnected.load(path).W, 2 * W)

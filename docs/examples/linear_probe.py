@@ -3,7 +3,7 @@
 A linear probe on real handwritten digits: softmax regression over features on disk, full
 batch, one pass over the data for each step of SciPy's L-BFGS. Change what you like:
 
-    python docs/examples/linear_probe.py --gb 8 --features 2048 --out /tmp/probe
+    python docs/examples/linear_probe.py --gb 8 --features 2048 --out probe
 
 The files beside this one make the data (digits.py) and the display (report.py).
 """

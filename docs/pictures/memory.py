@@ -1,4 +1,4 @@
-"""Draw memory over time, of a pass over blocks and of one call in memory: `python docs/pictures/memory.py --gb 4`.
+"""Draw memory in the course of a pass over blocks and of one call in memory: `python docs/pictures/memory.py --gb 4`.
 
 The file is sparse: it has the size but no data, so that it takes no space on the disk. Only
 memory is compared here; seconds would say nothing about a real disk, so that each run is drawn
