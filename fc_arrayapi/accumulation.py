@@ -15,18 +15,23 @@ from typing import Any
 from .lowering import keep, lower
 from .namespace import Array, Namespace, dtype_name, is_numpy, slices_copy, sum_in_own_dtype, sums_pairwise
 
-_product = lower("nc,ns->cs")
+GRAD_WEIGHT = "nc,ns->cs"
+
+_product = lower(GRAD_WEIGHT)
 
 # A batch up to this long is one call of matmul: accurate enough on every library measured.
 PLAIN_ROWS = 4096
-# Rows that one product of a longer batch sums by itself.
-PRODUCT_ROWS = 512
+# Rows that one product of a longer batch sums by itself, and in NumPy. OpenBLAS cuts its sums at a few hundred rows and
+# makes short products in one thread; kernels for narrow matrices elsewhere (MKL) add every row to one number.
+PRODUCT_ROWS, NUMPY_PRODUCT_ROWS = 512, 4096
 # Terms that one addition chain of `sum_rows` has, and twice as many at its end.
 SUM_ROWS = 64
 # Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
 # elements (4 MiB in float32), but a leaf never has fewer than LEAST_LEAF_ROWS rows, so
 # that adding a large dW stays cheap beside the product.
 LEAF_ROWS = 65536
+# Rows of few features make longer leaves, so that adding leaves stays cheap beside their products.
+LEAF_ELEMENTS = 2**22
 # The same where slices copy, and a batch up to this long is one product there.
 COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
@@ -121,18 +126,21 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     -------
     array, shape (C, S), of `acc_dtype`
     """
-    rows = left.shape[0]
+    rows, c, s = left.shape[0], left.shape[1], right.shape[1]
+    # MKL and XLA take up to ten times as long where the left matrix is the wide one and the other is narrow.
+    if isinstance(c, int) and isinstance(s, int) and s < c and not is_numpy(xp):
+        return sum_products(xp, right, left, acc_dtype).T
     # A batch whose length a tracer leaves open is not cut in runs.
     if not isinstance(rows, int) or rows <= PLAIN_ROWS or (slices_copy(xp) and rows <= COPIED_ROWS):
         if not left.dtype == right.dtype == acc_dtype:
             left, right = _cast(xp, left, acc_dtype), _cast(xp, right, acc_dtype)
         return _product(xp, left, right)
-    c, s = left.shape[1], right.shape[1]
+    leaf_rows, run_rows = leaf_of(xp, c, s)
 
     def leaf(left: Array, right: Array) -> Array:
         left, right = _cast(xp, left, acc_dtype), _cast(xp, right, acc_dtype)
         n, runs = left.shape[0], left.shape[0] // run_rows
-        if runs < 2 or slices_copy(xp):
+        if runs < 2:
             return _product(xp, left, right)
         whole = runs * run_rows
         products = xp.matmul(
@@ -142,10 +150,18 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
         total = xp.reshape(sum_rows(xp, xp.reshape(products, (runs, c * s)), acc_dtype), (c, s))
         return total if whole == n else total + _product(xp, left[whole:, :], right[whole:, :])
 
-    runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
-    leaf_rows = COPIED_ROWS if slices_copy(xp) else min(LEAF_ROWS, max(LEAST_LEAF_ROWS, runs_at_once * PRODUCT_ROWS))
-    run_rows = max(PRODUCT_ROWS, -(-leaf_rows // runs_at_once))
     return _pairwise(leaf, (left, right), leaf_rows)
+
+
+def leaf_of(xp: Namespace, c: int, s: int) -> tuple[int, int]:
+    """Return the rows of one leaf of dW's pairwise sum, and the rows of each of its products."""
+    if slices_copy(xp):
+        return COPIED_ROWS, COPIED_ROWS
+    run_rows = NUMPY_PRODUCT_ROWS if is_numpy(xp) else PRODUCT_ROWS
+    runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
+    most_rows = max(LEAF_ROWS, LEAF_ELEMENTS // max(1, c + s))
+    leaf_rows = min(most_rows, max(LEAST_LEAF_ROWS, runs_at_once * run_rows))
+    return leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once))
 
 
 def _cast(xp: Namespace, array: Array, dtype: Any) -> Array:

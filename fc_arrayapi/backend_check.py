@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from . import contraction, gradient_check, linear, namespace
+from . import contraction, gradient_check, linear, namespace, validation
 from .literal import host, reference_backward, reference_forward
 from .namespace import Array
 
 _NumPy = np.ndarray[Any, Any]
 
 N, C, S = 50, 7, 5
+RESULTS = ("Y", *validation.GRADIENT_NAMES)
 # In float32 a plain sum of so many equal numbers is off by a hundredth.
 MANY_ROWS = 2**20
 EQUATIONS = ("nc,cs->ns", "ns->s", "nc,ns->cs", "nc->cn", "nc,nc->", "nn->n", "nn->", "bij,bjk->bik", "nc,cr,rs->ns")
@@ -109,7 +110,7 @@ def check_backend(xp: Any) -> BackendReport:
     checks = [_tried(dtype, partial(_round_trip, xp, dtype)) for dtype in ("float32", "float64")]
     # Why float64 is not there is said once.
     dtypes = ["float32", *(["float64"] if checks[1].ok else [])]
-    checks += [_tried(name, partial(_result, xp, name, dtypes)) for name in ("Y", "dX", "dW", "dB")]
+    checks += [_tried(name, partial(_result, xp, name, dtypes)) for name in RESULTS]
     others: dict[str, Callable[[Any], str]] = {
         "leading axes": lambda xp: _layer(xp, _batch("float32", (2, 3))),
         "no leading axis": lambda xp: _layer(xp, _batch("float32", ())),
@@ -209,10 +210,7 @@ def _layer(xp: Any, hosts: dict[str, _NumPy]) -> str:
 
 
 def _compared(hosts: dict[str, _NumPy], X: Array, W: Array, B: Array, dY: Array) -> str:
-    whys = [
-        _unlike(name, *_both(name, hosts, X, W, B, dY), TOLERANCES[hosts["X"].dtype.name])
-        for name in ("Y", "dX", "dW", "dB")
-    ]
+    whys = [_unlike(name, *_both(name, hosts, X, W, B, dY), TOLERANCES[hosts["X"].dtype.name]) for name in RESULTS]
     return "; ".join(filter(None, whys))
 
 

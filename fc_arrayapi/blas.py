@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
+
+
+def threadpoolctl() -> Any:
+    """Return the module that limits BLAS; asked for before anything is written, since a pass can't do without it."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        raise ImportError("a pass over chunked arrays needs threadpoolctl: pip install 'fc_arrayapi[dask]'") from None
+    return threadpoolctl
 
 
 class _OneBlasThread:
@@ -19,20 +29,23 @@ class _OneBlasThread:
     def __enter__(self) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        from threadpoolctl import threadpool_limits
-
+        threadpool_limits = threadpoolctl().threadpool_limits
         with self.lock:
             if self.inside == 0:
                 self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fc_arrayapi-blas")
-                self.limits = self.thread.submit(threadpool_limits, limits=1, user_api="blas").result()
+                try:
+                    self.limits = self.thread.submit(threadpool_limits, limits=1, user_api="blas").result()
+                except BaseException:
+                    self.thread.shutdown()
+                    raise
             self.inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.inside -= 1
             if self.inside == 0:
-                self.thread.submit(self.limits.__exit__, None, None, None).result()
-                self.thread.shutdown()
+                with self.thread:  # which ends it, also where the limit can't be put back
+                    self.thread.submit(self.limits.__exit__, None, None, None).result()
 
 
 ONE_BLAS_THREAD = _OneBlasThread()

@@ -25,6 +25,7 @@ def forward(X: Array, W: Array, B: Array | None) -> Array:
     B = alignment.lift(B, X)
     if operands[0].numblocks[-1] == 1:
         return chunked.contract(forward_of_block, names, [*operands, B], indices, (*n, "s"))
+    operands[1] = formulas.wide_weight(namespace.of(X), operands[0], operands[1], B)
     Y = _product(forward_of_block, names[:2], operands, indices[:2], (*n, "s"))
     return chunked.contract(_add_bias_of_block, ("Y", "B"), [Y, B], [(*n, "s"), ("s",)], (*n, "s"))
 

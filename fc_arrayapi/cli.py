@@ -10,14 +10,15 @@ import math
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import fc_arrayapi as fc
 
 from . import running, validation
+from .backend_check import RESULTS
 from .namespace import Array
 from .plan import size_text
 
@@ -97,11 +98,11 @@ def _check(given: argparse.Namespace) -> int:
     if given.backend is not None and not _is_found(given.backend):
         raise ImportError(f"{given.backend} is not installed: pip install '{BACKENDS[given.backend][1]}'")
     names = [name for name in BACKENDS if _is_found(name)] if given.backend is None else [given.backend]
-    print(f"{'backend':<17} {'version':<13} Y     dX    dW    dB")
+    print(f"{'backend':<17} {'version':<13} {'  '.join(f'{name:<4}' for name in RESULTS).rstrip()}")
     failures = []
     for name in names:
         wrong = _what_fails(name)
-        verdicts = [f"{'fail' if result in wrong else 'pass':<4}" for result in ("Y", "dX", "dW", "dB")]
+        verdicts = [f"{'fail' if result in wrong else 'pass':<4}" for result in RESULTS]
         print(f"{name:<17} {_version(name):<13} {'  '.join(verdicts)}")
         failures += [f"{name}: {what}: {why}" for what, why in wrong.items()]
     print("".join(f"{failure}\n" for failure in failures), end="")
@@ -123,14 +124,14 @@ def _forward(given: argparse.Namespace) -> int:
 
 def _backward(given: argparse.Namespace) -> int:
     layer = fc.FullyConnected.load(given.weights)
-    needs = validation.check_needs(given.needs.split(",") if given.needs else ("dX", "dW", "dB"))
-    if given.needs and "dB" in needs and layer.B is None:
+    needs = validation.GRADIENT_NAMES if given.needs is None else validation.check_needs(given.needs.split(","))
+    if given.needs is not None and "dB" in needs and layer.B is None:
         raise ValueError(f"{given.weights} has no B, so there is no dB: leave it out of --needs")
     with _running_on(given):
         grads = layer.backward(*_open(given), needs=needs)._asdict()
-        given.out.mkdir(parents=True, exist_ok=True)
         files = {"dX": "dX.zarr", "dW": "dW.npy", "dB": "dB.npy"}
-        return _write(given, {given.out / files[name]: array for name, array in grads.items() if array is not None})
+        with _folder(given.out):
+            return _write(given, {given.out / files[name]: array for name, array in grads.items() if array is not None})
 
 
 def _open(given: argparse.Namespace) -> tuple[Array, Array | None]:
@@ -152,6 +153,20 @@ def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
         print(f"{path}: {shape} {array.dtype}, {size}")
     print(f"{time.perf_counter() - started:.1f} s")
     return OK
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[None]:
+    """Make a folder and those above it; those that are new and empty go again where nothing could be written."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for folder in new:
+            with suppress(OSError):  # not empty: unfinished results, with which --resume goes on
+                folder.rmdir()
+        raise
 
 
 def _running_on(given: argparse.Namespace) -> AbstractContextManager[Any]:
@@ -183,7 +198,7 @@ def _what_fails(name: str) -> dict[str, str]:
     try:
         xp = importlib.import_module(BACKENDS[name][0])
     except Exception as error:  # a broken installation
-        return dict.fromkeys(("Y", "dX", "dW", "dB"), " ".join(f"{type(error).__name__}: {error}".split()))
+        return dict.fromkeys(RESULTS, " ".join(f"{type(error).__name__}: {error}".split()))
     checks = fc.testing.check_backend(xp).checks
     # JAX has no float64 until it is switched on, and no GPU of Apple's has: that is no failure.
     return {check.what: check.why for check in checks if not check.ok and check.what != "float64"}
@@ -217,7 +232,7 @@ def _parser() -> argparse.ArgumentParser:
         return own
 
     command("info", _info, "versions, and the array libraries that are installed", "")
-    own = command("check", _check, "compare Y, dX, dW and dB with the formulas on array libraries", "", " torch")
+    own = command("check", _check, "try the layer and einsum on array libraries", "", " torch")
     own.add_argument("backend", nargs="?", choices=BACKENDS, metavar="BACKEND", help=f"one of {', '.join(BACKENDS)}")
     own = command(
         "plan", _plan, "say what a pass will take, and compute nothing",

@@ -128,7 +128,7 @@ def _prepare(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Arr
         if not namespace.is_numeric(xp, operand.dtype):
             raise TypeError(
                 f"{_shown(subscripts)}: {name} has dtype {namespace.dtype_name(operand.dtype)}; einsum takes numbers: "
-                f"convert it first, for example xp.astype({name.replace(' ', '')}, xp.int64)"
+                f"convert it first, for example xp.astype({namespace.in_code(name)}, xp.int64)"
             )
     ranks = tuple(len(operand.shape) for operand in operands)
     key = (subscripts, *ranks)
@@ -150,33 +150,40 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     ----------
     a, b : array
         Arrays of one library.
-    axes : int or pair of sequences of int
+    axes : int or pair of ints or of sequences of int
         The number of axes, or the axes of `a` and those of `b`.
 
     Returns
     -------
     array
-        The axes that are left of `a`, then those of `b`.
+        The axes that are left of `a`, then those of `b`, in the dtype to which both are
+        promoted. Lazy for Dask arrays.
 
     Raises
     ------
     ValueError
-        If two axes that meet have different sizes, or an axis is out of range or named twice.
+        If two axes that meet have different sizes, an axis is out of range or named twice, or
+        there are more axes of one array than of the other.
+    TypeError
+        As `einsum`; also for `axes` that are no whole numbers, or not those of two arrays.
 
     Examples
     --------
     >>> import numpy as np
-    >>> tensordot(np.ones((2, 3, 4)), np.ones((4, 3, 5)), axes=((1, 2), (1, 0))).shape
+    >>> import fc_arrayapi as fc
+    >>> fc.tensordot(np.ones((2, 3, 4)), np.ones((4, 3, 5)), axes=((1, 2), (1, 0))).shape
     (2, 5)
     """
     namespace.of(a, "a"), namespace.of(b, "b")
-    if isinstance(axes, int):
-        if not 0 <= axes <= min(a.ndim, b.ndim):
-            raise ValueError(f"axes is {axes}: a has {a.ndim} axes and b has {b.ndim}")
-        own, others = tuple(range(a.ndim - axes, a.ndim)), tuple(range(axes))
-    else:
-        own, others = (tuple(side) if isinstance(side, Sequence) else (side,) for side in axes)
+    try:
+        count = operator.index(axes)
+    except TypeError:
+        own, others = _pair_of_axes(axes)
         own, others = _checked_axes("a", own, a.ndim), _checked_axes("b", others, b.ndim)
+    else:
+        if not 0 <= count <= min(a.ndim, b.ndim):
+            raise ValueError(f"axes is {count}: a has {a.ndim} axes and b has {b.ndim}")
+        own, others = tuple(range(a.ndim - count, a.ndim)), tuple(range(count))
     return einsum(_tensordot_subscripts(a.ndim, b.ndim, own, others), a, b)
 
 
@@ -193,19 +200,56 @@ def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
     Returns
     -------
     array
+        In the dtype of `a`: a view of it where its library has views. Lazy for Dask arrays.
+
+    Raises
+    ------
+    ValueError
+        If an axis is out of range, named twice, or not named.
+    TypeError
+        If `a` is no array or has no numbers, as in `einsum`; also for `axes` that are no
+        sequence of whole numbers.
 
     Examples
     --------
     >>> import numpy as np
-    >>> transpose(np.ones((2, 3, 4)), (1, 2, 0)).shape
+    >>> import fc_arrayapi as fc
+    >>> fc.transpose(np.ones((2, 3, 4)), (1, 2, 0)).shape
     (3, 4, 2)
     """
     namespace.of(a, "a")
-    order = tuple(reversed(range(a.ndim))) if axes is None else _checked_axes("a", tuple(axes), a.ndim)
+    if axes is None:
+        order = tuple(reversed(range(a.ndim)))
+    else:
+        try:
+            order = tuple(map(operator.index, axes))
+        except TypeError:
+            raise TypeError(
+                f"axes is {axes!r}: name each axis of a once, in the new order, for example (1, 0)"
+            ) from None
+        order = _checked_axes("a", order, a.ndim)
     if len(order) != a.ndim:
-        raise ValueError(f"axes: {len(order)} are named, a has {a.ndim}")
+        raise ValueError(f"axes: {len(order)} are named, a has {a.ndim}: name each once, in the new order")
     letters = [opt_einsum.get_symbol(axis) for axis in range(a.ndim)]
     return einsum(f"{''.join(letters)}->{''.join(letters[axis] for axis in order)}", a)
+
+
+def _pair_of_axes(axes: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the axes of both arrays; those of one are a number, or any sequence of numbers, arrays too."""
+
+    def numbers(side: Any) -> tuple[int, ...]:
+        try:
+            return (operator.index(side),)
+        except TypeError:
+            return tuple(map(operator.index, side))
+
+    try:
+        own, others = axes
+        return numbers(own), numbers(others)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"axes is {axes!r}: give their number, or the axes of a and those of b, for example ((1,), (0,))"
+        ) from None
 
 
 def _checked_axes(name: str, axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:

@@ -17,7 +17,6 @@ from .lowering import lower
 from .namespace import Array, Namespace
 
 FORWARD = "nc,cs->ns"
-GRAD_WEIGHT = "nc,ns->cs"  # as accumulation.py contracts it, in runs of the batch
 GRAD_INPUT = "ns,cs->nc"
 
 # A Y with as many elements as this gets its bias in place.
@@ -28,8 +27,15 @@ _product, _product_with_transpose = lower(FORWARD), lower(GRAD_INPUT)
 
 def forward(xp: Namespace, X: Array, W: Array, B: Array | None) -> Array:
     """Return Y = XW + B for a matrix X."""
-    Y = _product(xp, X, W)
-    return Y if B is None else _add_bias(xp, Y, B)
+    if B is None:
+        return _product(xp, X, W)
+    return _add_bias(xp, _product(xp, X, W if B.dtype == W.dtype else wide_weight(xp, X, W, B)), B)
+
+
+def wide_weight(xp: Namespace, X: Array, W: Array, B: Array) -> Array:
+    """Return W in the dtype of Y, so that a B that is wider than X and W is not added to what is rounded already."""
+    dtype = xp.result_type(X.dtype, W.dtype, B.dtype)
+    return W if W.dtype == dtype else xp.astype(W, dtype)
 
 
 def grad_input(xp: Namespace, dY: Array, W: Array) -> Array:

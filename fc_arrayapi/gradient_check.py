@@ -9,6 +9,7 @@ probability one, and nothing larger than a block of rows is needed.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,14 +54,18 @@ class GradientCheck:
     off : float
         By how much it does not: the difference of both sides, the largest of all rows and
         directions, relative to the root of the sum of the squares of the products in them.
+        Infinity where nothing could be compared.
     tolerance : float
         What rounding may do.
+    why : str
+        Why nothing could be compared, a shape or a dtype; empty where it was.
     """
 
     name: str
     identity: str
     off: float
     tolerance: float
+    why: str = ""
 
     @property
     def ok(self) -> bool:
@@ -68,8 +73,8 @@ class GradientCheck:
         return self.off <= self.tolerance
 
     def __str__(self) -> str:
-        if self.identity not in IDENTITIES.values() and math.isinf(self.off):  # a shape or a dtype
-            return f"{self.name}: {self.identity}"
+        if self.why:
+            return f"{self.name}: {self.why}"
         return f"{self.name}: {self.identity} is off by {self.off:.2g}, rounding makes {self.tolerance:.2g} at most"
 
 
@@ -91,11 +96,12 @@ class GradientReport:
         return all(check.ok for check in self.checks)
 
     def __repr__(self) -> str:
-        width = max(len(check.identity) for check in self.checks)
+        texts = [check.why or check.identity for check in self.checks]
+        width = max(map(len, texts))
         lines = [f"{'':<4}  {'':<{width}}  off by   may be"]
-        for check in self.checks:
+        for check, text in zip(self.checks, texts, strict=True):
             numbers = f"{check.off:<8.2g} {check.tolerance:<8.2g}"
-            lines.append(f"{check.name:<4}  {check.identity:<{width}}  {numbers} {'ok' if check.ok else 'WRONG'}")
+            lines.append(f"{check.name:<4}  {text:<{width}}  {numbers} {'ok' if check.ok else 'WRONG'}")
         return "\n".join(lines)
 
 
@@ -150,7 +156,8 @@ def check_gradients(
         If an identity does not hold, or a result has not the shape or the dtype that it must
         have. The message names each formula and says how far it is off.
     TypeError, ValueError
-        As `forward` and `backward` of the package, for arrays that do not fit.
+        As `forward` and `backward` of the package, for arrays that do not fit; also if what
+        `forward` or `backward` returns is not as above, or `directions` is no whole number.
 
     Notes
     -----
@@ -204,11 +211,14 @@ def examine(
     """Do what `check_gradients` does, without central differences if so told, and return the report in any case."""
     validation.check_forward(X, W, B)
     xp = validation.check_backward(X, W, dY)
+    try:
+        directions = operator.index(directions)
+    except TypeError:
+        raise TypeError(f"directions is {directions!r}: give a whole number, at least one") from None
     if directions < 1:
         raise ValueError(f"directions is {directions}: give at least one")
     forward, backward = forward or linear.forward, backward or linear.backward
-    results = dict(zip(IDENTITIES, (forward(X, W, B), *backward(X, W, dY)), strict=True))
-    results = {name: array for name, array in results.items() if array is not None}
+    results = _results(xp, forward(X, W, B), backward(X, W, dY))
     dtypes = _dtypes(xp, X, W, B, dY)
     shapes = {"Y": dY.shape, "dX": X.shape, "dW": W.shape, "dB": dY.shape[-1:]}
     checks = {name: _misfit(name, array, shapes[name], dtypes[name]) for name, array in results.items()}
@@ -219,7 +229,7 @@ def examine(
     for name, off in _compared(measured, arrays, small, directions, seed).items():
         checks[name] = GradientCheck(name, IDENTITIES[name], off, _tolerance(dtypes[name], lengths[name]))
     found = [check for check in checks.values() if check is not None]
-    if sample is not None and differences:
+    if sample is not None and differences and "Y" in arrays:  # a Y of another shape has no loss <dY, Y>
         give = _giver(xp, X, dtypes["Y"])
         at = dict(zip(("X", "dY"), sample, strict=True)) | {name: small[name] for name in ("W", "B")}
         found += _central_differences(give, forward, backward, at, N, directions, seed)
@@ -227,6 +237,33 @@ def examine(
 
 
 # What must be right before anything is compared.
+
+
+def _results(xp: Namespace, Y: Any, gradients: Any) -> dict[str, Array]:
+    """Return what both functions made, by name and without None, after checking that these are arrays."""
+    if not (isinstance(gradients, Sequence) and len(gradients) == 3):
+        count = f" of {len(gradients)}" if isinstance(gradients, Sequence) else ""
+        raise TypeError(
+            f"backward returns {namespace.kind_of(gradients)}{count}: return (dX, dW, dB), with None for one that is "
+            f"not to be checked"
+        )
+    made = dict(zip(validation.GRADIENT_NAMES, gradients, strict=True))
+    results = {"Y": Y, **{name: gradient for name, gradient in made.items() if gradient is not None}}
+    for name, result in results.items():
+        if not _is_array(result, in_blocks=namespace.is_chunked(xp) and name in ("Y", "dX")):
+            raise TypeError(
+                f"{'forward' if name == 'Y' else 'backward'} returns {namespace.kind_of(result)} for {name}: return an "
+                f"array of {namespace.library(xp)}, the library of X"
+            )
+    return results
+
+
+def _is_array(result: Any, in_blocks: bool) -> bool:
+    try:
+        xp = namespace.of(result)
+    except TypeError:
+        return False
+    return namespace.is_chunked(xp) or not in_blocks
 
 
 def _dtypes(xp: Namespace, X: Array, W: Array, B: Array | None, dY: Array) -> dict[str, Any]:
@@ -246,17 +283,20 @@ def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> Gradi
     found, wanted = namespace.dtype_name(result.dtype), namespace.dtype_name(dtype)
     if fits and found == wanted:
         return None
-    return GradientCheck(
-        name, f"is {found} {tuple(result.shape)}, must be {wanted} {tuple(shape)}", math.inf, _tolerance(dtype, 1)
-    )
+    why = f"is {found} {tuple(result.shape)}, must be {wanted} {tuple(shape)}"
+    return GradientCheck(name, IDENTITIES[name], math.inf, _tolerance(dtype, 1), why)
 
 
 def _limits(dtype: Any) -> tuple[float, float]:
-    """Return the distance from 1 to the next number, and the smallest normal number."""
+    """Return the distance from 1 to the next number, and the smallest normal number.
+
+    Of a wider dtype those of float64, in which both sides are worked out.
+    """
     name = namespace.dtype_name(dtype)
     if name == "bfloat16":  # which NumPy has not; it has the exponents of float32
         return 2.0**-7, float(np.finfo("float32").tiny)
-    return float(np.finfo(name).eps), float(np.finfo(name).tiny)
+    own, float64 = np.finfo(name), np.finfo("float64")
+    return float(max(own.eps, float64.eps)), float(max(own.tiny, float64.tiny))
 
 
 def _tolerance(dtype: Any, terms: int) -> float:
@@ -433,7 +473,7 @@ def _central_differences(
     identity = f"central difference, {rows:,} of {N:,} rows"
     tolerance = _tolerance(give(dY).dtype, terms)
     for position, argument in enumerate(arguments):
-        name, gradient = ("dX", "dW", "dB")[position], gradients[position]
+        name, gradient = validation.GRADIENT_NAMES[position], gradients[position]
         if gradient is None or tuple(gradient.shape) != argument.shape:
             continue
         offs = [0.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .linear import Gradients
 from .namespace import Array
 
 Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
-INITIALIZERS: tuple[Initializer, ...] = ("glorot_uniform", "he_uniform", "lecun_normal", "zeros")
+INITIALIZERS: tuple[Initializer, ...] = get_args(Initializer)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,13 +58,69 @@ class FullyConnected:
         validation.check_parameters(self.W, self.B)
 
     def __call__(self, X: Array, /) -> Array:
-        """Return Y = XW + B, see `forward`."""
+        """Return Y = XW + B.
+
+        Parameters
+        ----------
+        X : array, shape (..., C)
+            The batch, with any number of leading axes, or none. Real floating dtype.
+
+        Returns
+        -------
+        array, shape (..., S)
+            What `forward` gives: an array of X's library, in the dtype to which X, W and B are
+            promoted; lazy where X is a Dask array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `forward`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fc_arrayapi as fc
+        >>> layer = fc.FullyConnected(np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0.5, 0.5]))
+        >>> layer(np.asarray([[1.0, 2.0]]))
+        array([[1.5, 4.5]])
+        """
         return linear.forward(X, self.W, self.B)
 
     def backward(
-        self, X: Array, dY: Array, /, *, needs: Iterable[str] = ("dX", "dW", "dB"), acc_dtype: Any = None
+        self, X: Array, dY: Array, /, *, needs: Iterable[str] = validation.GRADIENT_NAMES, acc_dtype: Any = None
     ) -> Gradients:
-        """Return the gradients with respect to X, W and B, see `backward`; dB is None in a layer without bias."""
+        """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
+
+        Parameters
+        ----------
+        X : array, shape (..., C)
+            The batch that the layer was called with.
+        dY : array, shape (..., S)
+            The gradient of the loss with respect to Y.
+        needs : iterable of {"dX", "dW", "dB"}
+            The gradients to compute. The others are None and cost nothing.
+        acc_dtype : dtype or str, optional
+            The dtype of the products and sums over the batch, as in `grad_weight`.
+
+        Returns
+        -------
+        Gradients
+            What `backward` gives, (..., C), (C, S) and (S,); dB is None in a layer without bias,
+            whatever `needs` has.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `backward`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fc_arrayapi as fc
+        >>> layer = fc.FullyConnected(np.asarray([[1.0], [3.0]]), np.zeros(1))
+        >>> layer.backward(np.asarray([[1.0, 2.0]]), np.asarray([[10.0]]), needs=("dX", "dB"))
+        Gradients(dX=array([[10., 30.]]), dW=None, dB=array([10.]))
+        """
         wanted = validation.check_needs(needs)
         if self.B is None:
             wanted = tuple(name for name in wanted if name != "dB")
@@ -153,6 +209,18 @@ class FullyConnected:
             If there is no such folder.
         OSError
             If the folder or the disk takes no file. What was there stays as it is.
+        ImportError
+            For ``.safetensors`` where that package is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import fc_arrayapi as fc
+        >>> layer = fc.FullyConnected.init(3, 2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     layer.save(folder + "/layer.npz")
+        ...     bool((fc.FullyConnected.load(folder + "/layer.npz").W == layer.W).all())
+        True
         """
         weights.save_weights(path, self.W, self.B)
 
@@ -187,6 +255,11 @@ class FullyConnected:
             compressed array of more than 16 MiB may be no more than 100 times as large as its
             compressed bytes: trained weights shrink far less, and zip bombs far more.
 
+        Returns
+        -------
+        FullyConnected
+            W and B in the dtypes that the file has, and B None where it has none.
+
         Raises
         ------
         ValueError
@@ -194,6 +267,19 @@ class FullyConnected:
             `max_bytes`.
         TypeError
             For dtypes that are not real floating, or that the library does not hold.
+        OSError
+            If there is no such file, or it can't be read.
+        ImportError
+            For ``.safetensors`` where that package is not installed.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np
+        >>> import fc_arrayapi as fc
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(folder + "/layer.npz", W=np.ones((3, 2), "float32"))
+        ...     fc.FullyConnected.load(folder + "/layer.npz")
+        FullyConnected(C=3, S=2, bias=False, dtype=float32, xp=numpy, device=cpu)
         """
         space = namespace.wrapped(xp)
         W, B = weights.load_weights(path, max_bytes)
@@ -204,7 +290,33 @@ class FullyConnected:
 
     @classmethod
     def from_torch(cls, module: Any) -> FullyConnected:
-        """Copy a ``torch.nn.Linear``, whose weight is (S, C), into a layer of torch tensors."""
+        """Copy a ``torch.nn.Linear`` into a layer of torch tensors.
+
+        Parameters
+        ----------
+        module : torch.nn.Linear
+            Its weight is (S, C), its bias (S,) or None. Real floating dtype.
+
+        Returns
+        -------
+        FullyConnected
+            Copies of the weight, turned to (C, S), and of the bias, in their dtype, on their
+            device, and without their gradients.
+
+        Raises
+        ------
+        TypeError
+            For another module, and for a dtype that is not real floating.
+        ImportError
+            If torch is not installed.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected.from_torch(torch.nn.Linear(3, 2))
+        FullyConnected(C=3, S=2, bias=True, dtype=float32, xp=torch, device=cpu)
+        """
         import torch
 
         if not isinstance(module, torch.nn.Linear):
@@ -216,9 +328,37 @@ class FullyConnected:
         )
 
     def to_torch(self) -> Any:
-        """Return a ``torch.nn.Linear`` with copies of W, turned to torch's (S, C), and B."""
+        """Return a ``torch.nn.Linear`` with copies of W and B.
+
+        Returns
+        -------
+        torch.nn.Linear
+            Its weight is W turned to torch's (S, C), its bias is B, (S,), or None. Both have the
+            dtype of W, and its device if W is an array of torch, JAX or CuPy.
+
+        Raises
+        ------
+        TypeError
+            If B has another dtype than W: nothing is rounded. Also for a dtype that torch has not.
+        ImportError
+            If torch is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected(np.ones((3, 2)), np.zeros(2)).to_torch()
+        Linear(in_features=3, out_features=2, bias=True)
+        """
         import torch
 
+        if self.B is not None:
+            w, b = namespace.dtype_name(self.W.dtype), namespace.dtype_name(self.B.dtype)
+            if w != b:
+                raise TypeError(
+                    f"to_torch: W has dtype {w} and B has {b}; a torch.nn.Linear has one dtype: convert one of them "
+                    f"first, for example FullyConnected(W, xp.astype(B, xp.{w}))"
+                )
         weight = _tensor(self.W).T
         module = torch.nn.utils.skip_init(
             torch.nn.Linear, *self.W.shape, bias=self.B is not None, device=weight.device, dtype=weight.dtype

@@ -16,6 +16,15 @@ class Gradients(NamedTuple):
     dW and dB are summed, and the rows of dX follow each other. Leave dX out with
     ``needs=("dW", "dB")`` where it is not used.
 
+    Attributes
+    ----------
+    dX : array, shape (..., C), or None
+        The gradient with respect to X, with X's leading axes.
+    dW : array, shape (C, S), or None
+        The gradient with respect to W, summed over the batch.
+    dB : array, shape (S,), or None
+        The gradient with respect to B, summed over the batch.
+
     Examples
     --------
     >>> import numpy as np

@@ -22,34 +22,26 @@ KEPT_EQUATIONS = 4096
 _STEPS: dict[str, Step] = {}
 
 
-def contract(xp: Namespace, equation: str, *operands: Array) -> Array:
-    """Contract one or two arrays.
+def lower(equation: str) -> Step:
+    """Return the function that contracts one or two arrays by this equation.
 
     Parameters
     ----------
-    xp : namespace
-        The namespace of the operands.
     equation : str
         Explicit, without ellipsis or spaces: ``"nc,cs->ns"``.
-    *operands : array
-        One or two. Nothing is checked.
 
     Returns
     -------
-    array
-        It may be a view of an operand where the equation only turns its axes.
+    callable
+        Takes the namespace and the operands, and checks nothing. What it returns may be a view of an operand
+        where the equation only turns its axes.
 
     Examples
     --------
     >>> import numpy as np
-    >>> contract(np, "nc,ns->cs", np.ones((5, 2)), np.ones((5, 3))).shape
+    >>> lower("nc,ns->cs")(np, np.ones((5, 2)), np.ones((5, 3))).shape
     (2, 3)
     """
-    return lower(equation)(xp, *operands)
-
-
-def lower(equation: str) -> Step:
-    """Return the function that contracts by this equation."""
     step = _STEPS.get(equation)
     if step is None:
         inputs, output = equation.split("->")

@@ -49,16 +49,16 @@ def of(array: Array, name: str = "array") -> Namespace:
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(
                 f"{name} is a numpy.ma.MaskedArray, whose mask a matrix product ignores: "
-                f"fill it first, {name}.filled(0)"
+                f"fill it first, {in_code(name)}.filled(0)"
             )
         if isinstance(array, np.matrix):
-            raise TypeError(f"{name} is a numpy.matrix: pass numpy.asarray({name})")
+            raise TypeError(f"{name} is a numpy.matrix: pass numpy.asarray({in_code(name)})")
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(np.empty(0))
     elif xp is None:
         if isinstance(array, type) or not array_api_compat.is_array_api_obj(array):
             raise TypeError(
-                f"{name} is {_what(array)}, which is no array of a library of the array API standard: "
-                f"{_how_to_make_one(array, name)}"
+                f"{name} is {kind_of(array)}, which is no array of a library of the array API standard: "
+                f"{_how_to_make_one(array, in_code(name))}"
             )
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)
     return xp
@@ -89,9 +89,12 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
             continue
         what = ", ".join(f"{n} is {_article(library(x))} array" for n, x in zip(names, spaces, strict=True))
         if is_chunked(first) and lifted and name not in lifted:
-            hint = f"with a Dask {names[0]} only {' and '.join(lifted)} may be NumPy: pass dask.array.asarray({name})"
+            hint = (
+                f"with a Dask {names[0]} only {' and '.join(lifted)} may be NumPy: "
+                f"pass dask.array.asarray({in_code(name)})"
+            )
         elif is_chunked(xp):
-            hint = f"make {names[0]} a Dask array too, dask.array.from_array({names[0]})"
+            hint = f"make {names[0]} a Dask array too, dask.array.from_array({in_code(names[0])})"
         else:
             hint = f"convert {name} to the library of {names[0]}"
         raise TypeError(f"{what}: all arrays must come from one library; {hint}")
@@ -253,7 +256,13 @@ def describe(array: Array) -> str:
     return f"dtype={dtype_name(array.dtype)}, xp={library(xp)}{where}"
 
 
-def _what(value: Any) -> str:
+def in_code(name: str) -> str:
+    """Return what an error calls an array as a name in code: ``operand_0``, ``other_dX``."""
+    return name.removeprefix("the ").replace(" ", "_")
+
+
+def kind_of(value: Any) -> str:
+    """Say what a value is: ``None``, ``a list``, ``the class numpy.ndarray``."""
     if value is None:
         return "None"
     return f"the class {_qualified(value)}" if isinstance(value, type) else _article(_qualified(type(value)))

@@ -16,6 +16,8 @@ Result = TypeVar("Result")
 # A header of plain numbers takes 128 bytes; numpy parses none that is longer than 10,000.
 HEADER_BYTES = 12 + 10_000
 
+READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
 
 class Header(NamedTuple):
     """What a header says of its array, and the number of bytes that it takes itself."""
@@ -52,8 +54,9 @@ def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) 
 def _parse(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     head.seek(0)
     version = np.lib.format.read_magic(head)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(head)
+    if version not in READERS:  # NumPy writes 3.0 for names of fields alone, which 2.0 would misspell
+        raise ValueError(f"its version is {'.'.join(map(str, version))}: save the array in version 1.0 or 2.0")
+    return READERS[version](head)
 
 
 def parsed(read: Callable[[], Result]) -> Result:

@@ -120,13 +120,12 @@ def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
         warnings.simplefilter("always")  # that features stay in several blocks is said by building
         made = (linear.forward(X, W),) if dY is None else tuple(linear.backward(X, W, dY))
     threads, limit = running.workers(*made)
-    sizes = _Sizes.of(xp, X, W, dY, math.prod(map(max, X.chunks[:-1])), math.prod(X.numblocks[:-1]))
+    sizes = _Sizes.of(namespace.of(X._meta), X, W, dY, _most_rows(X), math.prod(X.numblocks[:-1]))
     inputs = {"X": X} if dY is None else {"X": X, "dY": dY}
     advice = [str(warning.message) for warning in caught]
     advice += [] if advice else _feature_advice(inputs)
     advice += _batch_advice(X, dY, sizes, threads)
-    held = [sizes.block(name) * _copies(array, X) for name, array in inputs.items()]
-    peak = sizes.peak(held, threads)
+    peak = sizes.peak([_held(array, X, sizes.block(name)) for name, array in inputs.items()], threads)
     advice += _memory_advice(sizes, peak, threads, limit)
     return sizes.plan(running.count_tasks(*made), threads, peak, advice)
 
@@ -142,19 +141,26 @@ class _Sizes:
     blocks: int
     itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
     acc_itemsize: int  # of the partial sums of dW
+    product_row: int  # the bytes of a row that is converted before Y or dX is made of it
+    sum_row: int  # the bytes of the rows of X and dY that are converted before dW is made of them
+    leaf: tuple[int, int]  # see accumulation.leaf_of
 
     @classmethod
     def of(cls, xp: Namespace, X: Array, W: Array, dY: Array | None, rows: float, blocks: int) -> _Sizes:
+        C, S = W.shape
         dtypes = {"X": X.dtype, "W": W.dtype}
-        acc_dtype = X.dtype
+        acc_dtype, product_row, sum_row = X.dtype, 0, 0
         if dY is None:
             dtypes["Y"] = xp.result_type(X.dtype, W.dtype)
+            product_row = _converted(xp, X.dtype, dtypes["Y"], C)
         else:
             dW_dtype, acc_dtype = accumulation.sum_dtypes(xp, (X.dtype, dY.dtype))
             dtypes |= {"dY": dY.dtype, "dX": xp.result_type(dY.dtype, W.dtype), "dW": dW_dtype, "dB": dY.dtype}
+            product_row = _converted(xp, dY.dtype, dtypes["dX"], S)
+            sum_row = _converted(xp, X.dtype, acc_dtype, C) + _converted(xp, dY.dtype, acc_dtype, S)
         itemsize = {name: _itemsize(xp, dtype) for name, dtype in dtypes.items()}
-        C, S = W.shape
-        return cls(math.prod(X.shape[:-1]), C, S, rows, blocks, itemsize, _itemsize(xp, acc_dtype))
+        leaf, N = accumulation.leaf_of(xp, C, S), math.prod(X.shape[:-1])
+        return cls(N, C, S, rows, blocks, itemsize, _itemsize(xp, acc_dtype), product_row, sum_row, leaf)
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -180,20 +186,16 @@ class _Sizes:
 
     @property
     def products(self) -> tuple[float, float]:
-        """The bytes of what a block's part of dW is added up from, and of X and dY in a wider dtype for it.
+        """The bytes of what a block's part of dW is added up from, and of X and dY in another dtype for it.
 
         See accumulation.sum_products.
         """
         if self.results == ("Y",):
             return 0, 0
-        CS, runs, leaf_rows = self.C * self.S, 0.0, self.rows
-        if self.rows > accumulation.PLAIN_ROWS:
-            at_once = accumulation.PARTIAL_ELEMENTS // max(1, CS)
-            leaf_rows = max(accumulation.LEAST_LEAF_ROWS, at_once * accumulation.PRODUCT_ROWS)
-            leaf_rows = min(self.rows, accumulation.LEAF_ROWS, leaf_rows)
-            runs = min(leaf_rows // accumulation.PRODUCT_ROWS, at_once)
-        cast = sum(n for n, name in ((self.C, "X"), (self.S, "dY")) if self.itemsize[name] != self.acc_itemsize)
-        return runs * CS * self.acc_itemsize, leaf_rows * cast * self.acc_itemsize
+        if self.rows <= accumulation.PLAIN_ROWS:
+            return 0, self.rows * self.sum_row
+        rows = min(self.rows, self.leaf[0])
+        return rows // self.leaf[1] * self.C * self.S * self.acc_itemsize, rows * self.sum_row
 
     def peak(self, held: list[float], threads: int) -> float:
         """Return the anonymous memory of a pass, given that of a block of X (and of dY).
@@ -203,12 +205,12 @@ class _Sizes:
         time, unless there are threads enough for both. The products that dW is added up from
         are small enough for the allocator to keep their memory.
         """
-        products, cast = self.products
+        (products, cast), converted = self.products, self.rows * self.product_row
         if self.results == ("Y",):
-            one = held[0] + self.block("Y")
+            one = held[0] + converted + self.block("Y")
         else:
             both = sum if self.blocks < threads else max
-            one = held[1] + both((held[0] + cast, self.block("dX"))) + products
+            one = held[1] + both((held[0] + cast, converted + self.block("dX"))) + products
         return min(threads, self.blocks) * one + self.bytes("W") + self.sums
 
     def plan(self, tasks: int, threads: int, peak: float, advice: list[str]) -> Plan:
@@ -252,7 +254,7 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
         ("X", X, "flops, bytes and memory are unknown too"),
         ("dY", dY, "they are compared with those of X only in the pass"),
     ):
-        if array is not None and any(size != size for chunks in array.chunks for size in chunks):
+        if array is not None and alignment.has_unknown_blocks(array):
             advice.append(f"{name} has blocks of unknown size: {unknown}: call {name}.compute_chunk_sizes() first")
     for axis, n in enumerate(X.shape[:-1]):
         if dY is not None and n == dY.shape[axis] and X.chunks[axis] != dY.chunks[axis]:
@@ -300,13 +302,28 @@ def _memory_advice(sizes: _Sizes, peak: float, threads: int, limit: int | None) 
     return []
 
 
-def _copies(array: Array, X: Array) -> int:
-    """Say how often a block of X or dY is held: not at all as a view, twice where it is put together from others.
+def _most_rows(array: Array) -> float:
+    """Return the rows of the largest block; nan where any is unknown."""
+    return math.nan if alignment.has_unknown_blocks(array) else float(math.prod(map(max, array.chunks[:-1])))
+
+
+def _held(array: Array, X: Array, block: float) -> float:
+    """Return the bytes that a block of X or dY takes while one is worked on, given those of its numbers.
+
+    Where it is put together from other blocks, or cut from them, those are held beside it.
+    """
+    copies = _copies(array)
+    if array.numblocks[-1] == 1 and array.chunks[:-1] == X.chunks[:-1]:
+        return copies * block
+    row_bytes = int(array.shape[-1] * array.dtype.itemsize)
+    return block + copies * row_bytes * _most_rows(array)
+
+
+def _copies(array: Array) -> int:
+    """Say how often a block is held as it comes from its source: not at all as a view.
 
     Zarr reads a chunk as bytes first, and makes an array of them then.
     """
-    if array.numblocks[-1] > 1 or array.chunks[:-1] != X.chunks[:-1]:
-        return 2
     source = running.source_of(array)
     if isinstance(source, storage._ZarrArray):
         return 2
@@ -314,6 +331,11 @@ def _copies(array: Array, X: Array) -> int:
         starts = {start for start, _ in alignment.bounds(array.chunks[0])}
         return 0 if starts >= {start for start, _ in source.places} else 1
     return 0 if isinstance(source, storage._NpyFile) or hasattr(source, "__array_interface__") else 1
+
+
+def _converted(xp: Namespace, dtype: Any, wanted: Any, features: int) -> int:
+    """Return the bytes of a row's copy that is made where the dtype is not the wanted one, if only in byte order."""
+    return 0 if dtype == wanted else features * _itemsize(xp, wanted)
 
 
 def _itemsize(xp: Namespace, dtype: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import cluster
 from .alignment import dask_array
-from .blas import ONE_BLAS_THREAD
+from .blas import ONE_BLAS_THREAD, threadpoolctl
 from .namespace import Array
 
 
@@ -35,6 +35,14 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     tuple
         One computed result for each argument.
 
+    Raises
+    ------
+    ImportError
+        If Dask or threadpoolctl is not installed.
+    Exception
+        What a block raises, as it is: ValueError where sizes that were not known turn out to
+        differ, OSError where a file can't be read.
+
     Examples
     --------
     >>> import numpy as np, dask.array as da
@@ -45,7 +53,7 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     >>> float(loss), grads.dW.shape
     (36.0, (2, 3))
     """
-    dask_array()
+    dask_array(), threadpoolctl()
     import dask
     from dask.diagnostics import ProgressBar
 

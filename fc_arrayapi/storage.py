@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import os
@@ -29,7 +30,7 @@ WHOLE = {"fc_arrayapi": "every chunk is written"}
 MOST_BLOCKS = 10**7
 
 
-def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
+def open_array(path: str | bytes | os.PathLike[Any], rows: int | None = None) -> Array:
     """Open an array on disk as a lazy Dask array in blocks along the batch.
 
     Only shape and dtype are read now. Each block is read by the task that needs it, which
@@ -67,10 +68,10 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
     Raises
     ------
     ValueError
-        For another kind of file, a group where an array is meant, Python objects, a file
-        shorter than its header says, files in a folder that do not fit together, a link out of
-        it, a chunk of a result of `store` that was lost, an HDF5 file that has no such dataset,
-        or blocks so small that Dask could not hold their number.
+        For another kind of file, a group where an array is meant, Python objects, strings or
+        times, a file shorter than its header says, files in a folder that do not fit together,
+        a link out of it, a chunk of a result of `store` that was lost, an HDF5 file that has no
+        such dataset, or blocks so small that Dask could not hold their number.
     FileNotFoundError
         If there is no such file or folder.
     PermissionError
@@ -90,7 +91,8 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
     """
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1):
         raise ValueError(f"rows is {rows!r}: a block has a whole number of rows, at least one")
-    source = _open(os.fspath(path))
+    path = os.fsdecode(path)
+    source = _open(path)
     if rows is None:
         row_bytes = source.dtype.itemsize * math.prod(source.shape[1:])
         rows = BLOCK_BYTES // row_bytes if row_bytes else source.shape[0]
@@ -104,9 +106,7 @@ def open_array(path: str | os.PathLike[str], rows: int | None = None) -> Array:
 
 def _open(path: str) -> _Source:
     """Find out what kind of array lies at a path."""
-    file, _, dataset = path.partition("::")
-    if not os.path.exists(file):
-        raise FileNotFoundError(f"{path}: there is no file or folder {file}")
+    file, dataset = _split(path)
     where = Path(file).resolve()
     if any(part.endswith(UNFINISHED) for part in where.parts):
         raise ValueError(f"{path}: is unfinished: finish it with store(..., resume=True)")
@@ -124,6 +124,16 @@ def _open(path: str) -> _Source:
     )
 
 
+def _split(path: str) -> tuple[str, str]:
+    """Split a path into a file and a dataset, at the last ``::`` that ends a file: names of both kinds may have one."""
+    parts = path.split("::")
+    for count in range(len(parts), 0, -1):
+        file = "::".join(parts[:count])
+        if os.path.exists(file):
+            return file, "::".join(parts[count:])
+    raise FileNotFoundError(f"{path}: there is no file or folder {parts[0]}")
+
+
 class _Source:
     """An array on disk that is opened anew for each slice.
 
@@ -137,8 +147,10 @@ class _Source:
 
     def _describe(self, where: str, shape: tuple[int, ...], dtype: Any) -> None:
         """Keep what Dask asks for, if it is an array of rows of numbers."""
-        if not isinstance(dtype, np.dtype) or dtype.hasobject:
-            raise ValueError(f"{where}: holds Python objects or strings (dtype {dtype}), which are not read here")
+        if not isinstance(dtype, np.dtype) or dtype.hasobject or dtype.kind in "SUMm":
+            raise ValueError(
+                f"{where}: holds Python objects, strings or times (dtype {dtype}), which are not read here"
+            )
         if not shape:
             raise ValueError(f"{where}: holds a single number, not an array of rows")
         if too_large(shape, dtype):
@@ -248,10 +260,11 @@ class _ZarrArray(_Source):
         if min(self.chunks) < 1:
             raise ValueError(f"{path}: holds no Zarr array (its chunks have the shape {self.chunks})")
         self.rows_at_once = int((array.shards or array.chunks)[0])
-        files = {os.path.relpath(file, path): _state(file.stat()) for file in _files(path)}
-        # Of every file, since a chunk that is written anew leaves the metadata as they are.
-        sizes, times = zip(*files.values(), strict=True)
-        self._token = (str(path), len(files), sum(sizes), max(times))
+        start = len(os.path.join(path, ""))
+        files = {file.path[start:]: _state(file.stat()) for file in _files(path)}
+        # Of every file by itself: a chunk that is written anew leaves the metadata as they are, and one that is copied
+        # there with its time may be older than the others. Hashed, since each task carries it.
+        self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
         self._metadata = next(path / name for name in _ZARR_METADATA if name in files)
         self._state = files[self._metadata.name]
         self._whole = _is_whole(array)

@@ -5,7 +5,11 @@ one folder under a random name, with
 
 - ``data``: the file or Zarr array that is being written;
 - ``fingerprint.json``: which array that is, by Dask's name for it, its shape, dtype and chunks;
-- ``finished``: a line for each block that is on the disk, with its place in the array.
+- ``finished``: a line for each block that is on the disk, with its place in the array;
+- ``state``: by what ``data`` is known when it has its name, written just before it gets it.
+
+Beside that one lies for a moment ``old``: the Zarr array that the new one replaces, until that has
+its name. If the pass is killed in that moment, the next call puts it back.
 
 The random name is a new one in each pass. Blocks that are still under way when a pass is broken
 off find theirs gone, and touch nothing of the next one.
@@ -68,14 +72,15 @@ def store(
     Raises
     ------
     FileExistsError
-        If a target is there already, or an unfinished result of it.
+        If a target is there already, or an unfinished result of it; with `overwrite` too if a
+        file lies where a folder is written, or a folder where a file is.
     FileNotFoundError
         If a target's folder is not there.
     PermissionError
         If a target's folder takes no files.
     ValueError
         For another kind of file, two targets at one path, blocks of unknown size, or, with
-        `resume`, an array that differs from the one of the unfinished result.
+        `resume`, an unfinished result that is damaged or of another array.
     TypeError
         For a target that is no path, and an array that is not lazy or not of numbers.
     ImportError
@@ -134,6 +139,7 @@ class _Result:
     def __init__(self, path: Path, array: Array) -> None:
         self.path = path
         self.folder = path.with_name(path.name + UNFINISHED)
+        self.old = self.folder / "old"
         self.fingerprint = {
             "shape": list(map(int, array.shape)),
             "dtype": str(array.dtype),
@@ -150,14 +156,18 @@ class _Result:
 
     def look(self, resume: bool, overwrite: bool) -> None:
         """See what is there, and refuse what must not be touched."""
+        _check_kind(self.folder, is_folder=True)
         if self.folder.exists():
             if not (resume or overwrite):
                 raise FileExistsError(
                     f"{self.folder}: is an unfinished result of {self.path.name}: pass resume=True to compute what it "
                     f"lacks, or overwrite=True to begin anew"
                 )
+            if self.old.exists() and not os.path.lexists(self.path):  # a pass was killed between two renames
+                os.rename(self.old, self.path)
             if resume:
                 self._take_up()
+        _check_kind(self.path, self.target.is_folder)
         if os.path.lexists(self.path) and not (overwrite or self.in_place):
             raise FileExistsError(
                 f"{self.path}: is there already, and whole: leave it out, or pass overwrite=True to replace it"
@@ -168,24 +178,38 @@ class _Result:
         self.found = next((path.parent for path in self.folder.glob("*/fingerprint.json")), None)
         if self.found is None:
             return
-        recorded = json.loads((self.found / "fingerprint.json").read_text())
-        for key, now in self.fingerprint.items():
-            if recorded[key] == now:
+        try:
+            recorded = json.loads((self.found / "fingerprint.json").read_text())
+            before = [recorded[key] for key in self.fingerprint]
+            finished = _read_finished(self.found / "finished")
+        except (ValueError, KeyError, TypeError, FileNotFoundError, IsADirectoryError):
+            raise ValueError(
+                f"{self.folder}: is damaged: pass overwrite=True and not resume=True to begin anew"
+            ) from None
+        for (key, now), then in zip(self.fingerprint.items(), before, strict=True):
+            if then == now:
                 continue
-            what = f"{key} {reprlib.repr(recorded[key])} before, {reprlib.repr(now)} now"
+            what = f"{key} {reprlib.repr(then)} before, {reprlib.repr(now)} now"
             if key == "name":
                 what = "its inputs or parameters have changed, or one of them has another name in each run"
             raise ValueError(
                 f"{self.folder}: is an unfinished result of another array: {what}: pass overwrite=True and not "
                 f"resume=True to begin anew"
             )
-        self.finished = _read_finished(self.found / "finished") & set(self._places())
-        data = self.found / "data"
-        self.in_place = not data.exists() and not self.missing and self.path.exists()
+        self.finished = finished & set(self._places())
+        self.in_place = not self.missing and self._has_its_name(self.found)
         if not self.in_place:
-            self.finished = dataclasses.replace(self.target, path=str(data)).still_there(self.finished)
+            data = dataclasses.replace(self.target, path=str(self.found / "data"))
+            self.finished = data.still_there(self.finished)
             if not self.finished:  # nothing is lost by beginning anew, and nobody knows what else was removed
                 self.found = None
+
+    def _has_its_name(self, work: Path) -> bool:
+        """Whether what lies at the path is what was written here, and neither older nor another's."""
+        try:
+            return (work / "state").read_bytes() == dataclasses.replace(self.target, path=str(self.path)).state()
+        except OSError:  # one of them is not there
+            return False
 
     def _places(self) -> list[Bounds]:
         return list(itertools.product(*map(alignment.bounds, self.array.chunks)))
@@ -200,9 +224,6 @@ class _Result:
         if self.found is not None:
             os.rename(self.found, self.work)
             return
-        old = self.folder / "old"
-        if old.exists() and not self.path.exists():
-            os.rename(old, self.path)
         if self.folder.exists():
             for work in self.folder.iterdir():  # under another name no block that is still under way adds to it
                 os.rename(work, work.with_name(secrets.token_hex(8)))
@@ -233,14 +254,32 @@ class _Result:
                 f"{self.path}: was made by another while this was computed: call store with resume=True and "
                 f"overwrite=True to replace it, or move it away and pass resume=True"
             )
+        _check_kind(self.path, self.target.is_folder)
         flush(self.work / "finished")
+        self._record_state()
         if self.path.is_dir():  # a folder is not replaced in one step, so it is kept until the new one has its name
-            old = self.folder / "old"
-            if old.exists():
-                shutil.rmtree(old)
-            os.rename(self.path, old)
+            if self.old.exists():
+                shutil.rmtree(self.old)
+            os.rename(self.path, self.old)
         os.replace(self.target.path, self.path)
         flush(self.path.parent)
+
+    def _record_state(self) -> None:
+        """Note by what the result is known, so that it is told from whatever else comes to lie under its name."""
+        state, known_by = self.work / "state", self.target.state()
+        try:
+            state.write_bytes(known_by)
+            flush(state)
+            flush(self.work)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def _check_kind(path: Path, is_folder: bool) -> None:
+    """Refuse a file where a folder is written, and a folder where a file is: it is more than an older result."""
+    if os.path.lexists(path) and path.is_dir() != is_folder:
+        there, written = ("no folder", "one") if is_folder else ("a folder", "a file")
+        raise FileExistsError(f"{path}: is {there}, and store writes {written} there: move it away")
 
 
 def _check_targets(targets: Mapping[Any, Array]) -> list[_Result]:
@@ -250,11 +289,12 @@ def _check_targets(targets: Mapping[Any, Array]) -> list[_Result]:
         )
     results: dict[Path, _Result] = {}
     for name, array in targets.items():
-        if not isinstance(name, (str, os.PathLike)):
+        if not isinstance(name, (str, bytes, os.PathLike)):
             raise TypeError(
                 f"a target is of type {type(name).__name__}, not a path: what another process writes to an array in "
                 f"memory is lost"
             )
+        name = os.fsdecode(name)
         path = Path(os.path.realpath(name))  # a link stays one
         _check_array(name, array)
         if path.suffix not in TARGETS:

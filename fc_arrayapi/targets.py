@@ -39,6 +39,8 @@ class NpyTarget:
     shape: tuple[int, ...]
     dtype: str
 
+    is_folder = False
+
     @staticmethod
     def fit(array: Array) -> Array:
         """Return the array as it is: blocks of any sizes have a place in the file."""
@@ -52,6 +54,10 @@ class NpyTarget:
     def still_there(self, finished: set[Bounds]) -> set[Bounds]:
         """Return the finished blocks: all of them, unless somebody cut the file short."""
         return finished if size_at(self.path) == self._size() else set()
+
+    def state(self) -> bytes:
+        """Return what tells this file from any other that has its name, before or later."""
+        return _state_at(self.path)
 
     def create(self) -> None:
         """Write the header, and leave room for the blocks."""
@@ -92,6 +98,8 @@ class ZarrTarget:
     shape: tuple[int, ...]
     dtype: str
     chunks: tuple[int, ...]
+
+    is_folder = True
 
     @staticmethod
     def fit(array: Array) -> Array:
@@ -143,6 +151,10 @@ class ZarrTarget:
             )
         }
 
+    def state(self) -> bytes:
+        """Return what tells this array from any other: its metadata are written once, before the first block."""
+        return _state_at(os.path.join(self.path, "zarr.json"))
+
     def write(self, block: _NumPy, start: tuple[int, ...]) -> None:
         """Write a block as whole chunks, each the file of its plain bytes that the format asks for.
 
@@ -167,6 +179,12 @@ class ZarrTarget:
                 file.flush()
                 flush(file.fileno())
         flush(Path(self.path))
+
+
+def _state_at(path: str) -> bytes:
+    """Return a file's inode, size and time of change, none of which a new name changes."""
+    status = os.stat(path)
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}".encode()
 
 
 def _largest_chunk(sizes: tuple[int, ...]) -> int:

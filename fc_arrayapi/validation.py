@@ -162,6 +162,7 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
 
 def _conversion(name: str, dtype: Any) -> str:
     """Say how an array of another dtype becomes one of real numbers."""
+    name = namespace.in_code(name)
     fields = getattr(dtype, "names", None)  # of a NumPy table
     if fields:
         return f"pass one field, for example {name}[{fields[0]!r}]"
@@ -183,10 +184,13 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
         first_axis = 1 if name == "dX" else 0
         if len(mine.shape) == len(theirs.shape):
             for axis in range(first_axis, len(mine.shape)):
-                if mine.shape[axis] != theirs.shape[axis]:
+                size, other_size = mine.shape[axis], theirs.shape[axis]
+                if size != other_size:
+                    advice = _of_one_layer(name, mine, theirs)
+                    if _unknown(size) or _unknown(other_size):
+                        advice = f"call compute_chunk_sizes() first, on each {name} whose shape has nan"
                     raise ValueError(
-                        f"axis {axis} of {name}: one has {_size(mine.shape[axis])}, the other has "
-                        f"{_size(theirs.shape[axis])}; {_of_one_layer(name, mine, theirs)}"
+                        f"axis {axis} of {name}: one has {_size(size)}, the other has {_size(other_size)}; {advice}"
                     )
         else:
             raise ValueError(_of_one_layer(name, mine, theirs))

@@ -123,7 +123,11 @@ def _gpu_found(module: str) -> bool:
     if module == "torch":
         return bool(importlib.import_module("torch").cuda.is_available())
     if module == "cupy":
-        return importlib.import_module("cupy").cuda.runtime.getDeviceCount() > 0
+        runtime = importlib.import_module("cupy").cuda.runtime
+        try:
+            return runtime.getDeviceCount() > 0
+        except runtime.CUDARuntimeError:  # CuPy is here, and no driver or no GPU
+            return False
     return True
 
 

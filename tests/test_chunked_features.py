@@ -44,6 +44,13 @@ def test_features_that_do_not_fit_are_contracted_in_their_blocks(backend, small_
     assert_all(results, like=x)
 
 
+def test_a_wide_bias_widens_the_products_of_blocks(backend, small_blocks):
+    x, w = np.full((20, 300), 30, "float16"), np.full((300, 2), 30, "float16")
+    with pytest.warns(UserWarning, match="block by block"):
+        Y = fc.forward(backend.asarray(x, chunks=(10, 100)), w, np.asarray([1, 2], "float32"))
+    np.testing.assert_array_equal(Y.compute(), [[270_001.0, 270_002.0]] * 20)
+
+
 def test_the_warning_gives_the_call_that_helps(backend, small_blocks):
     x = backend.asarray(X, chunks=(50, 2))
     message = (

@@ -250,6 +250,7 @@ def test_a_layer_without_bias_has_no_dB(run, files, batch, backend):
         ("forward dY.npy --weights layer.npz --out Y.zarr", r".*axis c \(input features\): X has 3, W has 4; .*"),
         ("backward X.npy X.npy --weights layer.npz --out D", r".*axis s \(output features\): dY has 4, W has 3; .*"),
         ("backward X.npy dY.npy --weights layer.npz --out D --needs dZ", r"needs has 'dZ': the gradients are .*"),
+        ("backward X.npy dY.npy --weights layer.npz --out D --needs=", r"needs has '': the gradients are .*"),
         ("plan X.npy --weights layer.npz --rows 0", r"rows is 0: .* at least one"),
         ("plan X.npy --weights layer.npz --threads 0", r"threads is 0: give at least one"),
         ("plan X.npy --weights layer.npz --threads 1 --scheduler a:1", r"--threads is for this machine, .*"),
@@ -258,6 +259,24 @@ def test_a_layer_without_bias_has_no_dB(run, files, batch, backend):
 def test_errors_are_one_line(run, files, backend, line, message):
     fails(run, line, f"fc-arrayapi {line.split()[0]}: {message}")
     assert sorted(path.name for path in files.iterdir()) == ["X.npy", "dY.npy", "layer.npz"]
+
+
+@dask_only
+def test_no_empty_folder_is_left_where_nothing_could_be_written(run, files, backend, monkeypatch):
+    def refuse(targets, **_):
+        for path in unfinished:
+            (path / "dX.zarr.fc_arrayapi.part").mkdir()
+        raise ValueError("refused")
+
+    monkeypatch.setattr(fc, "store", refuse)
+    line, unfinished = "backward X.npy dY.npy --weights layer.npz --out", []
+    Path("mine").mkdir()
+    for out in ("new/grads", "mine", "mine/grads"):
+        fails(run, f"{line} {out}", "fc-arrayapi backward: refused")
+        assert [path.name for path in files.rglob("*") if path.is_dir()] == ["mine"]
+    unfinished.append(Path("new/grads"))
+    fails(run, f"{line} new/grads", "fc-arrayapi backward: refused")
+    assert Path("new/grads/dX.zarr.fc_arrayapi.part").exists()
 
 
 @dask_only

@@ -108,6 +108,17 @@ def test_interleaved_operands(backend, rng):
     assert_array(fc.einsum(x, [Ellipsis, 1], w, [1, 2], [Ellipsis, 2]), X @ W, like=x, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "axes",
+    [np.int64(1), np.asarray(1), np.asarray([1, 0]), np.asarray([[1], [0]]), (np.int64(1), np.asarray([0]))],
+    ids=repr,
+)
+def test_axes_of_tensordot_may_be_numpy_s_integers(backend, rng, axes):
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=(4, 2))
+    own = backend.asarray(a)
+    assert_array(fc.tensordot(own, backend.asarray(b), axes=axes), a @ b, like=own, rtol=1e-12)
+
+
 @pytest.mark.parametrize("axes", [0, 1, 2, ((0, 1), (1, 0)), ((2,), (0,)), ([-1, 0], [0, 2]), (1, 1)], ids=str)
 def test_tensordot_and_transpose(backend, rng, axes):
     a, b = rng.normal(size=(3, 4, 3)), rng.normal(size=(4, 3, 3))
@@ -116,6 +127,7 @@ def test_tensordot_and_transpose(backend, rng, axes):
     own, other = backend.asarray(a), backend.asarray(b)
     assert_array(fc.tensordot(own, other, axes=axes), np.tensordot(a, b, axes=axes), like=own, rtol=1e-12)
     assert_array(fc.transpose(own, (2, 0, 1)), a.transpose(2, 0, 1), like=own, rtol=0)
+    assert_array(fc.transpose(own, np.asarray([2, 0, 1])), a.transpose(2, 0, 1), like=own, rtol=0)
     assert_array(fc.transpose(own), a.T, like=own, rtol=0)
 
 

@@ -156,8 +156,17 @@ def test_two_thousand_malformed_subscripts_give_our_error_alone(backend):
 
 def test_operands_must_be_arrays_of_one_library(backend):
     x = backend.asarray(np.zeros((2, 2)))
-    with pytest.raises(TypeError, match=r"^operand 1 is a list, which is no array of a library of the array API "):
+    with pytest.raises(
+        TypeError, match=r"^operand 1 is a list, which is no array .*, for example numpy.asarray\(operand_1\)$"
+    ):
         fc.einsum("ab,bc", x, [[1.0]])
+    with pytest.raises(
+        TypeError, match=r"^einsum 'ab': operand 0 has dtype bool; .* xp.astype\(operand_0, xp.int64\)$"
+    ):
+        fc.einsum("ab", backend.asarray(np.ones((2, 2), bool)))
+    if backend.chunked:
+        with pytest.raises(TypeError, match=r"make operand 0 a Dask array too, dask.array.from_array\(operand_0\)$"):
+            fc.einsum("ab,bc", np.zeros((2, 2)), x)
     with pytest.raises(TypeError, match=r"^out: arrays of the standard can't be written to; use the result "):
         fc.einsum("ab", x, out=x)
     if not backend.chunked and backend.module != "numpy":
@@ -174,7 +183,7 @@ def test_axes_of_tensordot_and_transpose_are_checked(backend):
         (lambda: fc.tensordot(a, a, ((0, 1), (0,))), "axes: 2 axes of a meet 1 of b: name as many of each"),
         (lambda: fc.tensordot(v, a, 2), "axes is 2: a has 1 axes and b has 2"),
         (lambda: fc.tensordot(a, a, -1), "axes is -1: a has 2 axes and b has 2"),
-        (lambda: fc.transpose(a, (0,)), "axes: 1 are named, a has 2"),
+        (lambda: fc.transpose(a, (0,)), "axes: 1 are named, a has 2: name each once, in the new order"),
         (lambda: fc.transpose(a, (0, 0)), "axes: an axis of a is named twice in (0, 0)"),
         (lambda: fc.transpose(a, (0, 2)), "axes: a has 2 axes, and no axis 2"),
     ):
@@ -182,3 +191,18 @@ def test_axes_of_tensordot_and_transpose_are_checked(backend):
             call()
     with pytest.raises(TypeError, match=r"^a is a list, which is no array "):
         fc.tensordot([1.0], a, 1)
+
+
+@pytest.mark.parametrize("axes", [((1,),), ((1,), (0,), (0,)), 1.0, (1.0, 0), ((1,), (0.0,)), "10", None], ids=repr)
+def test_axes_of_tensordot_are_whole_numbers_of_two_arrays(backend, axes):
+    a = backend.asarray(np.ones((2, 2)))
+    message = f"axes is {axes!r}: give their number, or the axes of a and those of b, for example ((1,), (0,))"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        fc.tensordot(a, a, axes)
+
+
+@pytest.mark.parametrize("axes", [1, (1.0, 0), "10", ((1,), (0,))], ids=repr)
+def test_axes_of_transpose_are_whole_numbers(backend, axes):
+    message = f"axes is {axes!r}: name each axis of a once, in the new order, for example (1, 0)"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        fc.transpose(backend.asarray(np.ones((2, 2))), axes)

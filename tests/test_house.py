@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,22 @@ def test_the_files_that_hold_the_promises_are_there():
     named = re.findall(r"`(\w+\.py)`", (ROOT / "docs" / "promises.md").read_text())
     assert named
     assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
+
+
+def test_cupy_without_a_gpu_is_not_found(monkeypatch):
+    import conftest
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def count():
+        raise CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+    runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
+    monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime)))
+    assert not conftest._gpu_found("cupy")
+    runtime.getDeviceCount = lambda: 1
+    assert conftest._gpu_found("cupy")
 
 
 @pytest.mark.parametrize("asked", ["cupy", "torch-cuda", "nonsense"])

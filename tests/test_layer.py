@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -167,3 +168,15 @@ def test_to_torch_from_other_libraries_and_dtypes(backend, batch):
     assert half.weight.dtype == torch.bfloat16
     with pytest.raises(TypeError, match=r"^from_torch takes a torch.nn.Linear, not a ReLU$"):
         fc.FullyConnected.from_torch(torch.nn.ReLU())
+
+
+@pytest.mark.only("torch")
+def test_to_torch_rounds_no_bias(backend):
+    message = (
+        "to_torch: W has dtype float32 and B has float64; a torch.nn.Linear has one dtype: convert one of them first, "
+        "for example FullyConnected(W, xp.astype(B, xp.float32))"
+    )
+    W, B = np.ones((2, 2), "float32"), np.full(2, 1 + 1e-9)
+    for layer in (fc.FullyConnected(W, B), fc.FullyConnected(backend.asarray(W), backend.asarray(B))):
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            layer.to_torch()

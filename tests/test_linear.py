@@ -9,7 +9,7 @@ import pytest
 from assertions import assert_array, nothing_computes
 
 import fc_arrayapi as fc
-from fc_arrayapi import blocks, formulas, namespace
+from fc_arrayapi import accumulation, blocks, formulas, namespace
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 LEADING = [(), (7,), (1,), (0,), (2, 3), (2, 0, 3), (2, 1, 3, 2)]
@@ -31,8 +31,8 @@ def parts(equation):
 
 def test_gradient_equations_follow_from_the_forward_equation():
     assert parts(formulas.GRAD_INPUT) == exchange(formulas.FORWARD, 0)
-    assert parts(formulas.GRAD_WEIGHT) == exchange(formulas.FORWARD, 1)
-    assert (formulas.FORWARD, formulas.GRAD_WEIGHT, formulas.GRAD_INPUT) == ("nc,cs->ns", "nc,ns->cs", "ns,cs->nc")
+    assert parts(accumulation.GRAD_WEIGHT) == exchange(formulas.FORWARD, 1)
+    assert (formulas.FORWARD, accumulation.GRAD_WEIGHT, formulas.GRAD_INPUT) == ("nc,cs->ns", "nc,ns->cs", "ns,cs->nc")
 
 
 def test_the_two_by_two_example_worked_by_hand(backend):
@@ -253,3 +253,11 @@ def test_needs_and_acc_dtype_are_checked(backend, batch):
         with pytest.raises(TypeError, match=r"^acc_dtype is 'float33': give a real floating dtype of "):
             call("float33")
         call("float32")
+
+
+@pytest.mark.needs("float16")
+def test_a_wide_bias_widens_the_product(backend):
+    # In float16 the product overflows at 65504, and would be rounded before B is added.
+    X, W = np.full((4, 300), 30, "float16"), np.full((300, 2), 30, "float16")
+    X, W, B = (backend.asarray(array) for array in (X, W, np.asarray([1, 2], "float32")))
+    assert_array(fc.forward(X, W, B), [[270_001.0, 270_002.0]] * 4, like=B, rtol=0)

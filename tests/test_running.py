@@ -64,6 +64,27 @@ def test_results_of_every_kind_come_back_in_their_places(backend):
     assert fc.compute(5, "six") == (5, "six")
 
 
+def test_a_missing_threadpoolctl_is_named_before_anything_is_read(backend, monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    source = CountingSource(X)
+    message = r"^a pass over chunked arrays needs threadpoolctl: pip install 'fc_arrayapi\[dask\]'$"
+    with pytest.raises(ImportError, match=message):
+        fc.compute(5)
+    with pytest.raises(ImportError, match=message):
+        fc.compute(fc.forward(backend.xp.from_array(source, chunks=(10, -1)), W))
+    assert not source.reads.any()
+
+
+def test_no_thread_is_left_where_blas_can_not_be_limited(backend, monkeypatch):
+    def broken(**_):
+        raise OSError("no such BLAS")
+
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", broken)
+    with pytest.raises(OSError, match="no such BLAS"):
+        fc.compute(backend.asarray(X))
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("fc_arrayapi-blas")] == []
+
+
 BLAS_THREADS = """
 import threading, time
 import dask.array as da, numpy as np, threadpoolctl

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import re
 import shutil
 import sys
 import time
@@ -164,6 +166,18 @@ def test_the_name_changes_with_one_chunk_and_with_the_dataset(backend, tmp_path,
     assert fc.open_array(f"{tmp_path / 'x.h5'}::X").name != fc.open_array(f"{tmp_path / 'x.h5'}::Y").name
 
 
+@pytest.mark.only("dask.array")
+def test_the_name_changes_with_a_chunk_that_is_older_than_the_others(backend, tmp_path, x):
+    (tmp_path / "before").mkdir()
+    other = write_zarr(tmp_path / "before", x + 1, compressors=None)
+    path = write_zarr(tmp_path, x, compressors=None)
+    newest = time.time_ns() + 10**10
+    os.utime(path / "zarr.json", ns=(newest, newest))
+    name = fc.open_array(path).name
+    shutil.copy2(other / "c/2/0", path / "c/2/0")  # with its time and of the same size
+    assert fc.open_array(path).name != name
+
+
 @KINDS
 @pytest.mark.only("dask.array")
 def test_a_file_that_is_changed_after_it_was_opened_is_refused(backend, tmp_path, write, x):
@@ -206,6 +220,45 @@ def test_open_array_refuses_what_it_can_not_read(backend, tmp_path):
         fc.open_array(path)
 
 
+@pytest.mark.only("dask.array")
+def test_paths_of_bytes(backend, tmp_path):
+    path = write_npy(tmp_path, ROWS)
+    opened = fc.open_array(os.fsencode(path))
+    np.testing.assert_array_equal(opened.compute(), ROWS)
+    assert opened.name == fc.open_array(path).name
+    with pytest.raises(FileNotFoundError, match=r"^missing.npy: there is no file or folder missing.npy$"):
+        fc.open_array(b"missing.npy")
+
+
+def test_two_colons_are_part_of_a_name_where_there_is_such_a_file(tmp_path):
+    folder = tmp_path / "a::b"
+    folder.mkdir()
+    write_npy(folder, ROWS)
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["X"], file["X::Y"] = ROWS, ROWS + 1
+    for name, expected in {"x.npy": ROWS, "x.h5::X": ROWS, "x.h5::X::Y": ROWS + 1}.items():
+        np.testing.assert_array_equal(storage._open(f"{folder}/{name}")[:, :], expected)
+    with pytest.raises(ValueError, match=r"a::b/x.h5: has no dataset Z::Y: open "):
+        storage._open(f"{folder}/x.h5::Z::Y")
+
+
+@pytest.mark.parametrize("dtype", ["<U3", "S3", "M8[s]", "m8[s]"])
+def test_strings_and_times_are_no_numbers(tmp_path, dtype):
+    array = np.zeros((4, 2), "i8").astype(dtype)
+    written = [write_npy(tmp_path, array)]
+    if dtype == "S3":
+        written += [write_hdf5(tmp_path, array), write_zarr(tmp_path, array, chunks=(4, 2), zarr_format=2)]
+    for path in written:
+        message = f": holds Python objects, strings or times (dtype {array.dtype}), which are not read here"
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{path}{message}')}$"):
+            storage._open(str(path))
+
+
+def test_records_are_read(tmp_path):
+    array = np.zeros((4, 2), [("a", "f8"), ("b", "i4")])
+    np.testing.assert_array_equal(storage._open(str(write_npy(tmp_path, array)))[1:3, :], array[1:3])
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # strings are not in the specification of Zarr yet
 def test_zarr_groups_and_what_is_no_array_of_numbers(tmp_path):
     for zarr_format in (2, 3):
@@ -225,7 +278,7 @@ def test_zarr_groups_and_what_is_no_array_of_numbers(tmp_path):
         storage._open(str(tmp_path / "no.zarr"))
     zarr.create_array(tmp_path / "words.zarr", shape=(3,), dtype=str)
     with pytest.raises(
-        ValueError, match=r"words.zarr: holds Python objects or strings \(dtype .*\), which are not rea"
+        ValueError, match=r"words.zarr: holds Python objects, strings or times \(dtype .*\), which are "
     ):
         storage._open(str(tmp_path / "words.zarr"))
     zarr.create_array(tmp_path / "one.zarr", shape=(), dtype="f4")
@@ -244,7 +297,7 @@ def test_hdf5_files_and_what_is_no_dataset_of_numbers(tmp_path):
         ("::", f"x.h5: name the dataset: open {listed}"),
         ("::Z", f"x.h5: has no dataset Z: open {listed}"),
         ("::group", f"x.h5::group: is a group of datasets: open {listed}"),
-        ("::words", r"x.h5::words: holds Python objects or strings \(dtype object\), which are not read here$"),
+        ("::words", r"x.h5::words: holds Python objects, strings or times \(dtype object\), which are not read here$"),
         ("::one", "x.h5::one: holds a single number, not an array of rows$"),
         ("::empty", "x.h5::empty: is empty, with no shape$"),
     ):
@@ -292,9 +345,16 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, x, module, write):
         storage._open(path)
 
 
-def test_headers_of_every_version_are_read(tmp_path):
-    for version in ((1, 0), (2, 0), (3, 0)):
+def test_headers_of_two_versions_are_read_and_no_others(tmp_path):
+    def header(array, version):
         with open(tmp_path / "x.npy", "wb") as file:
-            np.lib.format.write_array(file, ROWS, version=version)
+            np.lib.format.write_array(file, array, version=version)
         with open(tmp_path / "x.npy", "rb") as file:
-            assert read_npy_header(file, "x", 10**6)[0] == ROWS.shape
+            return read_npy_header(file, "x", 10**6)
+
+    for version in ((1, 0), (2, 0)):
+        assert header(ROWS, version)[0] == ROWS.shape
+        assert header(np.zeros(2, [("é", "f8")]), version).dtype.names == ("é",)
+    message = r"^x: has no .npy header \(its version is 3.0: save the array in version 1.0 or 2.0\)$"
+    with pytest.raises(ValueError, match=message):
+        header(np.zeros(2, [("é", "f8")]), (3, 0))

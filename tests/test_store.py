@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -114,6 +115,13 @@ def test_a_link_stays_one(backend, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "data" / "x.npy"), X)
 
 
+def test_targets_may_be_bytes(backend, tmp_path):
+    paths = [tmp_path / "x.npy", tmp_path / "x.zarr"]
+    fc.store({os.fsencode(path): backend.asarray(X) for path in paths})
+    for path in paths:
+        np.testing.assert_array_equal(read(path), X)
+
+
 # Broken off and taken up again.
 
 
@@ -156,7 +164,7 @@ def test_targets_are_paths(backend, tmp_path):
     ):
         fc.store({1: x})
     with pytest.raises(ValueError, match=r"x.npy: is the target of two arrays$"):
-        fc.store({str(tmp_path / "x.npy"): x, tmp_path / "." / "x.npy": x})
+        fc.store({os.fsencode(tmp_path / "x.npy"): x, tmp_path / "." / "x.npy": x})
     assert names(tmp_path) == []
 
 
@@ -173,6 +181,25 @@ def test_a_block_that_is_not_what_the_array_says_is_refused(backend, tmp_path):
         with pytest.raises(ValueError, match=rf"x.npy: the block at \(\(.*\), \(0, 6\)\) {message}"):
             fc.store({tmp_path / "x.npy": other}, overwrite=True)
     assert names(tmp_path) == [f"x.npy{PART}"]
+
+
+def test_a_file_replaces_no_folder_and_a_folder_no_file(backend, tmp_path):
+    (tmp_path / "x.npy").mkdir()
+    (tmp_path / "x.npy" / "part-0.npy").touch()
+    (tmp_path / "x.zarr").write_text("a file")
+    (tmp_path / f"y.npy{PART}").write_text("a file")
+    for name, message in {
+        "x.npy": "x.npy: is a folder, and store writes a file there: move it away$",
+        "x.zarr": "x.zarr: is no folder, and store writes one there: move it away$",
+        "y.npy": f"y.npy{PART}: is no folder, and store writes one there: move it away$",
+    }.items():
+        wanted = {tmp_path / "a.npy": backend.asarray(X), tmp_path / name: backend.asarray(X)}
+        for options in ({}, {"overwrite": True}, {"resume": True}, {"overwrite": True, "resume": True}):
+            with nothing_computes(backend), pytest.raises(FileExistsError, match=message):
+                fc.store(wanted, **options)
+    assert names(tmp_path) == ["x.npy", "x.zarr", f"y.npy{PART}"]
+    assert names(tmp_path / "x.npy") == ["part-0.npy"]
+    assert (tmp_path / "x.zarr").read_text() == "a file"
 
 
 def test_a_missing_zarr_is_named(backend, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import types
 
 import numpy as np
@@ -128,6 +129,15 @@ def test_narrow_gradients_pass(backend, rng, dtype):
     assert fc.testing.check_gradients(*arrays).ok
 
 
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_gradients_wider_than_the_comparison_pass(backend, rng, scale):
+    arrays = [scale * array.astype("longdouble") for array in square(rng)]
+    assert fc.testing.check_gradients(*arrays).ok
+    wrong = with_backward(dB=lambda X, W, dY: 1.001 * fc.grad_bias(dY))
+    assert failing(gradient_check.examine(*arrays, backward=wrong)) == ({"dB"} if scale else set())
+
+
 @pytest.mark.parametrize("fault", WRONG_FORWARD)
 def test_a_wrong_forward_is_found(backend, rng, fault):
     arrays = of_backend(backend, square(rng))
@@ -167,6 +177,59 @@ def test_a_result_of_another_shape_or_dtype_is_named(backend, batch):
 
     with pytest.raises(AssertionError, match=r"^Y: is float32 \(7, 3\), must be float64 \(7, 3\)"):
         fc.testing.check_gradients(X, W, B, dY, forward=narrow)
+
+
+def test_a_result_that_is_not_compared_says_why(backend, batch):
+    arrays = of_backend(backend, batch.values())
+    report = gradient_check.examine(*arrays, forward=lambda X, W, B: fc.forward(X, W[:, :2], B[:2]))
+    assert [check.name for check in report.checks] == ["Y", "dX", "dW", "dB"]  # without Y there is no difference
+    Y, *others = report.checks
+    why = "is float64 (7, 2), must be float64 (7, 3)"
+    assert (Y.identity, Y.off, Y.why, str(Y)) == (gradient_check.IDENTITIES["Y"], np.inf, why, f"Y: {why}")
+    assert str(report).splitlines()[1].startswith(f"Y     {why}  inf ")
+    assert all(check.ok and not check.why for check in others)
+
+
+TRIPLE = "return (dX, dW, dB), with None for one that is not to be checked"
+RETURNED = {
+    # what forward and backward return instead: (option, function, message)
+    "no Y": (
+        "forward",
+        lambda X, W, B: None,
+        "forward returns None for Y: return an array of LIBRARY, the library of X",
+    ),
+    "a list": (
+        "forward",
+        lambda X, W, B: [[1.0]],
+        "forward returns a list for Y: return an array of LIBRARY, the library of X",
+    ),
+    "no gradients": ("backward", lambda X, W, dY: None, f"backward returns None: {TRIPLE}"),
+    "two gradients": ("backward", lambda X, W, dY: (X, W), f"backward returns a tuple of 2: {TRIPLE}"),
+    "a number": (
+        "backward",
+        lambda X, W, dY: (None, None, 1.0),
+        "backward returns a float for dB: return an array of LIBRARY, the library of X",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RETURNED)
+def test_what_is_no_result_is_refused(backend, batch, case):
+    option, function, message = RETURNED[case]
+    message = message.replace("LIBRARY", backend.module)
+    with nothing_computes(backend), pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        fc.testing.check_gradients(*of_backend(backend, batch.values()), **{option: function})
+
+
+@pytest.mark.only("dask.array")
+def test_a_lazy_batch_has_lazy_results(backend, batch):
+    arrays = of_backend(backend, batch.values())
+    with pytest.raises(TypeError, match=r"^forward returns a numpy.ndarray for Y: return an array of dask.array, the "):
+        fc.testing.check_gradients(*arrays, forward=lambda X, W, B: np.zeros(X.shape[:1] + W.shape[1:]))
+    sums = with_backward(
+        **{name: lambda X, W, dY, n=name: fc.compute(getattr(fc.backward(X, W, dY), n))[0] for name in ("dW", "dB")}
+    )
+    assert fc.testing.check_gradients(*arrays, backward=sums).ok
 
 
 def test_gradients_that_are_not_made_are_not_checked(rng):
@@ -212,6 +275,10 @@ def test_arguments_that_do_not_fit_are_refused_as_by_the_layer(rng):
         fc.testing.check_gradients(X, W[1:], B, dY)
     with pytest.raises(ValueError, match="directions is 0: give at least one"):
         fc.testing.check_gradients(X, W, B, dY, directions=0)
+    for directions in (1.5, "3", None):
+        with pytest.raises(TypeError, match=rf"^directions is {directions!r}: give a whole number, at least one$"):
+            fc.testing.check_gradients(X, W, B, dY, directions=directions)
+    assert fc.testing.check_gradients(X, W, B, dY, directions=np.int64(2)).ok
 
 
 def test_the_report_prints_as_a_table(rng):

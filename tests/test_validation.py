@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from assertions import nothing_computes
-from wrong_input import CALLS, CASES, EACH_ARGUMENT, NUMPY_CASES, TWO_AXES, added, with_one, zeros
+from wrong_input import CALLS, CASES, EACH_ARGUMENT, NUMPY_CASES, TWO_AXES, added, in_code, with_one, zeros
 
 import fc_arrayapi as fc
 from fc_arrayapi import namespace
@@ -106,7 +106,7 @@ def test_what_is_no_array_is_refused(backend, where, argument, what):
     function, shapes = CALLS[where]
     arrays = [value if name == argument else backend.asarray(zeros(*shape)) for name, shape in shapes.items()]
     message = f"{argument} is {what}, which is no array of a library of the array API standard: "
-    row = (function, arrays, TypeError, message + advice.replace("NAME", argument))
+    row = (function, arrays, TypeError, message + advice.replace("NAME", in_code(argument)))
     if value is None and argument == "B":
         function(*arrays)  # a layer without bias
         return
@@ -119,12 +119,12 @@ def test_what_is_no_array_is_refused(backend, where, argument, what):
 MISREAD = {
     "masked": (
         np.ma.zeros,
-        "NAME is a numpy.ma.MaskedArray, whose mask a matrix product ignores: fill it first, NAME.filled(0)",
+        "NAME is a numpy.ma.MaskedArray, whose mask a matrix product ignores: fill it first, CODE.filled(0)",
     ),
-    "matrix": (lambda shape: np.zeros(shape).view(np.matrix), "NAME is a numpy.matrix: pass numpy.asarray(NAME)"),
+    "matrix": (lambda shape: np.zeros(shape).view(np.matrix), "NAME is a numpy.matrix: pass numpy.asarray(CODE)"),
     "record": (
         lambda shape: np.rec.array(np.zeros(shape, [("a", "f8")])),
-        "WHERE: NAME has dtype record64; the layer takes real floating dtypes: pass one field, for example NAME['a']",
+        "WHERE: NAME has dtype record64; the layer takes real floating dtypes: pass one field, for example CODE['a']",
     ),
 }
 
@@ -134,7 +134,7 @@ MISREAD = {
 @pytest.mark.parametrize(("where", "argument"), EACH_ARGUMENT)
 def test_numpy_arrays_that_a_product_would_misread_are_refused(backend, where, argument, kind):
     make, message = MISREAD[kind]
-    message = message.replace("NAME", argument).replace("WHERE", where)
+    message = message.replace("NAME", argument).replace("CODE", in_code(argument)).replace("WHERE", where)
     arrays = with_one(where, argument, make)
     assert_refused(backend, (CALLS[where][0], arrays, TypeError, message), arrays)
 
@@ -339,8 +339,13 @@ UNKNOWN_CASES = {
     ),
     "Gradients, features of dX": (
         lambda a: added(a["X"], a["X of unknown features"]),
-        "axis 1 of dX: one has 4, the other has an unknown number; dX has shape (8, 4) in one and (8, ?) in the other: "
-        "add gradients of one layer and of batches with the same axes",
+        "axis 1 of dX: one has 4, the other has an unknown number; call compute_chunk_sizes() first, on each dX whose "
+        "shape has nan",
+    ),
+    "Gradients, leading axes of dX": (
+        lambda a: added(a["X of unknown sequences"], a["X of unknown sequences"]),
+        "axis 1 of dX: one has an unknown number, the other has an unknown number; call compute_chunk_sizes() first, "
+        "on each dX whose shape has nan",
     ),
 }
 
@@ -363,6 +368,7 @@ def test_what_can_not_be_compared_before_it_is_computed_is_refused(backend, case
     arrays |= {f"{name} of unknown rows": unknown(arrays[name], 0) for name in ("X", "W", "dY")}
     arrays |= {f"{name} of unknown features": unknown(arrays[name], 1) for name in ("X", "dY")}
     arrays |= {"W of unknown columns": unknown(arrays["W"], 1), "unknown B": unknown(arrays["B"], 0)}
+    arrays["X of unknown sequences"] = unknown(backend.asarray(zeros(2, 8, 4), chunks=(1, 2, 4)), 1)
     call, message = UNKNOWN_CASES[case]
     assert_refused(backend, (call, (), ValueError, message), [arrays])
 

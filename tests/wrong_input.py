@@ -53,6 +53,11 @@ CALLS = {
 EACH_ARGUMENT = [(name, argument) for name, (_, shapes) in CALLS.items() for argument in shapes]
 
 
+def in_code(argument):
+    """Return the name that an argument has in code that a message advises."""
+    return argument.replace("the other dX", "other_dX")
+
+
 def with_one(where, argument, value):
     """Give the arguments that fit, and one instead that does not."""
     return [value(shape) if name == argument else zeros(*shape) for name, shape in CALLS[where][1].items()]
@@ -590,7 +595,7 @@ def dtype_cases(dtype, shown, advice):
             with_one(where, argument, lambda shape: np.zeros(shape, dtype)),
             TypeError,
             f"{where}: {argument} has dtype {shown}; the layer takes real floating dtypes: "
-            f"{advice.replace('NAME', argument)}",
+            f"{advice.replace('NAME', in_code(argument))}",
         )
         for where, argument in EACH_ARGUMENT
     }
