@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import alignment, chunked, namespace, running
+from . import alignment, blas, chunked, namespace, running
 from .disk import flush
 from .namespace import Array
 from .storage import UNFINISHED
@@ -101,6 +101,7 @@ def store(
     ((10, 3), (4, 3))
     """
     results = _check_targets(targets)
+    blas.threadpoolctl()
     for result in results:
         result.look(resume, overwrite)
     begun: list[_Result] = []

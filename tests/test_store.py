@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 import numpy as np
@@ -207,3 +208,10 @@ def test_a_missing_zarr_is_named(backend, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"^a .zarr array needs zarr: pip install 'fc_arrayapi\[zarr\]'$"):
         fc.store({tmp_path / "x.zarr": backend.asarray(X)})
     assert names(tmp_path) == []
+
+
+def test_a_missing_threadpoolctl_is_said_before_anything_is_written(backend, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with pytest.raises(ImportError, match=re.escape("pip install 'fc_arrayapi[dask]'")):
+        fc.store({tmp_path / "y.npy": backend.asarray(np.ones((4, 2)))})
+    assert list(tmp_path.iterdir()) == []
