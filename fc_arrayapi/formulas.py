@@ -35,7 +35,7 @@ def forward(xp: Namespace, X: Array, W: Array, B: Array | None) -> Array:
 def wide_weight(xp: Namespace, X: Array, W: Array, B: Array) -> Array:
     """Return W in the dtype of Y, so that a B that is wider than X and W is not added to what is rounded already."""
     dtype = xp.result_type(X.dtype, W.dtype, B.dtype)
-    return W if W.dtype == dtype else xp.astype(W, dtype)
+    return xp.astype(W, dtype, copy=False)
 
 
 def grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
