@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import os
@@ -264,6 +263,8 @@ class _ZarrArray(_Source):
         files = {file.path[start:]: _state(file.stat()) for file in _files(path)}
         # Of every file by itself: a chunk that is written anew leaves the metadata as they are, and one that is copied
         # there with its time may be older than the others. Hashed, since each task carries it.
+        import hashlib  # here and not above: OpenSSL is a tenth of the package's import time
+
         self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
         self._metadata = next(path / name for name in _ZARR_METADATA if name in files)
         self._state = files[self._metadata.name]

@@ -23,7 +23,6 @@ import itertools
 import json
 import os
 import reprlib
-import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,7 +151,7 @@ class _Result:
         self.found: Path | None = None
         self.finished: set[Bounds] = set()
         self.in_place = False
-        self.work = self.folder / secrets.token_hex(8)
+        self.work = self.folder / os.urandom(8).hex()
         self.target = kind.of(str(self.work / "data"), self.array)
 
     def look(self, resume: bool, overwrite: bool) -> None:
@@ -227,7 +226,7 @@ class _Result:
             return
         if self.folder.exists():
             for work in self.folder.iterdir():  # under another name no block that is still under way adds to it
-                os.rename(work, work.with_name(secrets.token_hex(8)))
+                os.rename(work, work.with_name(os.urandom(8).hex()))
             shutil.rmtree(self.folder)
         self.folder.mkdir()
         self.work.mkdir()

@@ -15,7 +15,6 @@ import math
 import operator
 import os
 import reprlib
-import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -64,7 +63,7 @@ def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> Non
     host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-    temporary = path.with_name(f".fc_arrayapi-{secrets.token_hex(8)}.part")
+    temporary = path.with_name(f".fc_arrayapi-{os.urandom(8).hex()}.part")
     try:
         with open(temporary, "xb") as file:
             write(file, host)
