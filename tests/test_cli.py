@@ -333,9 +333,9 @@ def test_the_package_does_not_import_its_command():
 @dask_only
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child")
 def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(run, files, backend):
-    rows, block_rows = 2**18, 2**12
-    np.lib.format.open_memmap("X.npy", "w+", "float64", (rows, 256)).flush()  # sparse: 512 MiB of zeros
-    fc.FullyConnected.init(256, 64).save("layer.npz")
+    rows, block_rows = 2**18, 2**9  # blocks enough for this process to see three of them before the last is done
+    np.lib.format.open_memmap("X.npy", "w+", "float64", (rows, 64)).flush()  # sparse: 128 MiB of zeros
+    fc.FullyConnected.init(64, 16).save("layer.npz")
     line = f"forward X.npy --weights layer.npz --out Y.npy --rows {block_rows} --threads 1"
     # A shell's background job ignores Ctrl-C and its children inherit that: undone for the child.
     process = start(*line.split(), preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
@@ -353,7 +353,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(run, files, backend):
     assert not Path("Y.npy").exists()
     fails(run, line, r"fc-arrayapi forward: .* is an unfinished result of Y.npy: pass --resume .*--overwrite .*")
     assert run(f"{line} --resume")[0] == 0
-    assert np.load("Y.npy", mmap_mode="r").shape == (rows, 64)
+    assert np.load("Y.npy", mmap_mode="r").shape == (rows, 16)
 
 
 PAGE = (Path(__file__).parent.parent / "docs" / "shell.md").read_text(encoding="utf-8")
