@@ -155,8 +155,9 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
 def _narrower(xp: Namespace, s: Any, c: Any) -> bool:
     """Whether the right matrix belongs on the left, being the narrower one.
 
-    MKL and XLA take four to twelve times as long the other way round, for 1024 features and 10 outputs. OpenBLAS does not; and XLA's product of a vector and
-    a matrix, which one column on the left would be, is off by 1e-3 after 131,072 rows. A tracer may leave sizes open.
+    MKL and XLA take four to twelve times as long the other way round, for 1024 features and 10 outputs. OpenBLAS does
+    not; and XLA's product of a vector and a matrix, which one column on the left would be, is off by 1e-3 after
+    131,072 rows. A tracer may leave sizes open.
     """
     if is_numpy(xp) or not (isinstance(s, int) and isinstance(c, int)):
         return False
