@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import shutil
 import threading
 
 import numpy as np
+import pytest
 import zarr
 from batches import B, W, X, dY
 
@@ -76,3 +79,22 @@ def names(folder):
 
 
 # One pass.
+
+
+def break_off_at_the_end(targets, **options):
+    """Compute every block, and break off before the first target gets its name."""
+
+    def replace(old, new):
+        if new in targets:
+            raise KeyboardInterrupt
+        os.rename(old, new)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            fc.store(targets, **options)
+
+
+def lose_everything(data):
+    data.unlink() if data.is_file() else shutil.rmtree(data)
+    return range(10)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +13,18 @@ import time
 import numpy as np
 import pytest
 from batches import B, W, X, dY
-from results import PART, Source, finished_blocks, finished_rows, layer, lazy, names, read
+from results import (
+    PART,
+    Source,
+    break_off_at_the_end,
+    finished_blocks,
+    finished_rows,
+    layer,
+    lazy,
+    lose_everything,
+    names,
+    read,
+)
 
 import fc_arrayapi as fc
 from fc_arrayapi import targets
@@ -62,20 +72,6 @@ def test_an_unfinished_sum_reads_every_block_once_more(backend, tmp_path):
         assert (tmp_path / "y.zarr" / file.name).stat().st_mtime_ns == written
 
 
-def break_off_at_the_end(targets, **options):
-    """Compute every block, and break off before the first target gets its name."""
-
-    def replace(old, new):
-        if new in targets:
-            raise KeyboardInterrupt
-        os.rename(old, new)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module.os, "replace", replace)
-        with pytest.raises(KeyboardInterrupt):
-            fc.store(targets, **options)
-
-
 def lose_two_chunks(data):
     (data / "c.3.0").unlink()
     os.truncate(data / "c.7.0", 8)
@@ -89,11 +85,6 @@ def lose_the_metadata(data):
 
 def lose_the_end(data):
     os.truncate(data, 1000)
-    return range(10)
-
-
-def lose_everything(data):
-    data.unlink() if data.is_file() else shutil.rmtree(data)
     return range(10)
 
 
@@ -222,255 +213,6 @@ def test_an_unfinished_result_is_not_taken_for_a_whole_one(backend, tmp_path):
     fc.store({path: Y}, overwrite=True)
     np.testing.assert_array_equal(source.reads, 1)
     np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_a_target_is_replaced_only_at_the_end_and_only_if_asked(backend, tmp_path, suffix):
-    path = tmp_path / f"x{suffix}"
-    fc.store({path: backend.asarray(X)})
-    message = f"x{suffix}: is there already, and whole: leave it out, or pass overwrite=True to replace it$"
-    for resume in (False, True):
-        with pytest.raises(FileExistsError, match=message):
-            fc.store({path: backend.asarray(X + 1)}, resume=resume)
-    source = Source(X + 1, fail_at=99)
-    x = lazy(backend, source)
-    with pytest.raises(RuntimeError):
-        fc.store({path: x}, overwrite=True)
-    np.testing.assert_array_equal(read(path), X)
-    source.mend()
-    with pytest.raises(FileExistsError):
-        fc.store({path: x}, resume=True)
-    fc.store({path: x}, resume=True, overwrite=True)
-    np.testing.assert_array_equal(read(path), X + 1)
-    assert names(tmp_path) == [f"x{suffix}"]
-
-
-def test_a_target_that_appears_during_the_pass_is_not_overwritten(backend, tmp_path):
-    path = tmp_path / "x.npy"
-
-    class Meddler(Source):
-        def __getitem__(self, index):
-            if index[0].stop == 60:
-                np.save(path, np.zeros(3))
-            return super().__getitem__(index)
-
-    source = Meddler(X)
-    x = lazy(backend, source)
-    with pytest.raises(FileExistsError, match=r"x.npy: was made by another while this was computed: "):
-        fc.store({path: x})
-    np.testing.assert_array_equal(read(path), np.zeros(3))
-    path.unlink()
-    source.mend()
-    fc.store({path: x}, resume=True)
-    assert source.reads.sum() == 0
-    np.testing.assert_array_equal(read(path), X)
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_a_folder_or_file_that_appears_during_the_pass_is_not_replaced(backend, tmp_path, suffix):
-    path = tmp_path / f"x{suffix}"
-
-    class Meddler(Source):
-        def __getitem__(self, index):
-            if index[0].stop == 60:
-                path.mkdir() if suffix == ".npy" else path.touch()
-            return super().__getitem__(index)
-
-    source = Meddler(X)
-    x = lazy(backend, source)
-    for options in ({"overwrite": True}, {"overwrite": True, "resume": True}):
-        with pytest.raises(FileExistsError, match=f"x{suffix}: is .* folder, and store writes .* there: move it away$"):
-            fc.store({path: x}, **options)
-    path.rename(tmp_path / "moved")
-    source.mend()
-    fc.store({path: x}, resume=True)
-    assert source.reads.sum() == 0
-    np.testing.assert_array_equal(read(path), X)
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_an_old_result_is_not_taken_for_the_new_one(backend, tmp_path, suffix):
-    """The pass is killed just before the new one gets its name, and what it computed is lost."""
-    path = tmp_path / f"x{suffix}"
-    fc.store({path: backend.asarray(X + 1)})
-    source = Source(X)
-    x = lazy(backend, source)
-    break_off_at_the_end({path: x}, overwrite=True)
-    (data,) = tmp_path.glob(f"x{suffix}{PART}/*/data")
-    lose_everything(data)
-    source.mend()
-    with pytest.raises(FileExistsError, match=f"x{suffix}: is there already, and whole: leave it out, or pass overwri"):
-        fc.store({path: x}, resume=True)
-    assert source.reads.sum() == 0
-    np.testing.assert_array_equal(read(path), X + 1)  # a folder was moved aside, and is put back
-    fc.store({path: x}, resume=True, overwrite=True)
-    np.testing.assert_array_equal(source.reads, 1)
-    np.testing.assert_array_equal(read(path), X)
-    assert names(tmp_path) == [f"x{suffix}"]
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monkeypatch, suffix):
-    """The pass is killed after its result got its name, and before the folder beside it was removed."""
-    path, other = tmp_path / f"x{suffix}", tmp_path / f"other{suffix}"
-    fc.store({path: backend.asarray(X + 1), other: backend.asarray(X + 2)})
-    source = Source(X)
-    x = lazy(backend, source)
-
-    def interrupted(folder):
-        raise KeyboardInterrupt
-
-    for written_since in (False, True):
-        with monkeypatch.context() as patch:
-            patch.setattr(store_module.shutil, "rmtree", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                fc.store({path: x}, overwrite=True)
-        np.testing.assert_array_equal(read(path), X)
-        source.mend()
-        if written_since:
-            if suffix == ".npy":
-                path.write_bytes(other.read_bytes())  # the same inode and size, at another time
-            else:
-                shutil.rmtree(path)
-                other.rename(path)
-            with pytest.raises(FileExistsError, match=f"x{suffix}: is there already, and whole: leave it out, or pass"):
-                fc.store({path: x}, resume=True)
-            np.testing.assert_array_equal(read(path), X + 2)
-        fc.store({path: x}, resume=True, overwrite=written_since)
-        np.testing.assert_array_equal(source.reads, int(written_since))
-        np.testing.assert_array_equal(read(path), X)
-        assert not path.with_name(path.name + PART).exists()
-
-
-def cut_the_fingerprint(work):
-    os.truncate(work / "fingerprint.json", 20)
-
-
-def empty_the_fingerprint(work):
-    (work / "fingerprint.json").write_text("{}")
-
-
-def another_fingerprint(work):
-    (work / "fingerprint.json").write_text("[1]")
-
-
-def bytes_for_a_fingerprint(work):
-    (work / "fingerprint.json").write_bytes(b"\xff\xfe")
-
-
-def lose_the_lines(work):
-    (work / "finished").unlink()
-
-
-def a_folder_for_the_lines(work):
-    lose_the_lines(work)
-    (work / "finished").mkdir()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        cut_the_fingerprint,
-        empty_the_fingerprint,
-        another_fingerprint,
-        bytes_for_a_fingerprint,
-        lose_the_lines,
-        a_folder_for_the_lines,
-    ],
-)
-def test_a_damaged_unfinished_result_is_refused(backend, tmp_path, damage):
-    path = tmp_path / "x.npy"
-    source = Source(X)
-    x = lazy(backend, source)
-    break_off_at_the_end({path: x})
-    (work,) = path.with_name(path.name + PART).iterdir()
-    damage(work)
-    source.mend()
-    message = f"x.npy{PART}: is damaged: pass overwrite=True and not resume=True to begin anew$"
-    for overwrite in (False, True):
-        with pytest.raises(ValueError, match=message):
-            fc.store({tmp_path / "y.npy": x, path: x}, resume=True, overwrite=overwrite)
-    assert source.reads.sum() == 0
-    assert names(tmp_path) == [f"x.npy{PART}"]
-    fc.store({path: x}, overwrite=True)
-    np.testing.assert_array_equal(read(path), X)
-    assert names(tmp_path) == ["x.npy"]
-
-
-def test_a_disk_that_is_full_at_the_end(backend, tmp_path, monkeypatch):
-    path = tmp_path / "x.npy"
-    source = Source(X)
-    x = lazy(backend, source)
-
-    def full(self, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module.Path, "write_bytes", full)
-        with pytest.raises(OSError, match=r"No space left on device: '.*x.npy'$"):
-            fc.store({path: x})
-    source.mend()
-    fc.store({path: x}, resume=True)
-    assert source.reads.sum() == 0
-    np.testing.assert_array_equal(read(path), X)
-
-
-@pytest.mark.parametrize("broken_at", [1, 2, 3])
-def test_broken_off_while_the_targets_get_their_names(backend, tmp_path, monkeypatch, broken_at):
-    fc.store({tmp_path / "b.zarr": backend.asarray(X + 1)})
-    source = Source(X)
-    wanted = {tmp_path / name: lazy(backend, source) for name in ("a.npy", "b.zarr", "c.npy")}
-    calls = []
-
-    def replace(old, new):
-        if new in wanted:
-            calls.append(new)
-            if len(calls) == broken_at:
-                raise KeyboardInterrupt
-        os.rename(old, new)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module.os, "replace", replace)
-        with pytest.raises(KeyboardInterrupt):
-            fc.store(wanted, overwrite=True)
-    source.reads[:] = 0
-    fc.store(wanted, resume=True, overwrite=True)
-    assert source.reads.sum() == 0
-    for path in wanted:
-        np.testing.assert_array_equal(read(path), X)
-    assert names(tmp_path) == ["a.npy", "b.zarr", "c.npy"]
-
-
-def test_an_old_folder_that_was_moved_aside_is_put_back(backend, tmp_path, monkeypatch):
-    path = tmp_path / "x.zarr"
-    fc.store({path: backend.asarray(X)})
-
-    def replace(old, new):
-        if new == path:
-            raise KeyboardInterrupt
-        os.rename(old, new)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(store_module.os, "replace", replace)
-        with pytest.raises(KeyboardInterrupt):
-            fc.store({path: lazy(backend, Source(X + 1))}, overwrite=True)
-    assert not path.exists()
-    with pytest.raises(RuntimeError):
-        fc.store({path: lazy(backend, Source(X + 2, fail_at=0))}, overwrite=True)
-    np.testing.assert_array_equal(read(path), X)
-
-
-def test_a_new_folder_in_the_place_of_the_old_one_is_replaced_too(backend, tmp_path):
-    path = tmp_path / "x.zarr"
-    fc.store({path: backend.asarray(X)})
-    x = lazy(backend, Source(X + 1))
-    break_off_at_the_end({path: x}, overwrite=True)
-    assert not path.exists()  # moved aside
-    fc.store({tmp_path / "other.zarr": backend.asarray(X)})
-    (tmp_path / "other.zarr").rename(path)
-    fc.store({path: x}, resume=True, overwrite=True)
-    np.testing.assert_array_equal(read(path), X + 1)
-    assert names(tmp_path) == ["x.zarr"]
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
