@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+# First and from here: where imports lie deeper, thousands of calls in NumPy's own cross the end of a piece of Python's
+# stack, which is mapped and unmapped each time (cpython #142183); that makes the import take a fifth longer.
+import numpy as _numpy  # noqa: F401
+
 from .contraction import SubscriptsError, einsum, tensordot, transpose
 from .layer import FullyConnected
 from .linear import Gradients, backward, forward, grad_bias, grad_input, grad_weight

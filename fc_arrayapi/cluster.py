@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -125,7 +125,7 @@ def _one_blas_thread_on(client: Any) -> Iterator[None]:
 
             blas.ONE_BLAS_THREAD.__exit__()
 
-    name = f"fc_arrayapi-one-blas-thread-{uuid.uuid4().hex}"
+    name = f"fc_arrayapi-one-blas-thread-{os.urandom(16).hex()}"
     try:
         with suppress(OSError):
             client.register_plugin(OneBlasThread(), name=name)

@@ -1,16 +1,20 @@
-"""The import, in a process of its own, against that of what it stands on."""
+"""The import, in a process of its own and from compiled files, against that of what it stands on."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 
-def run(code):
-    return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+def test_import(against, folder):
+    # Compiled as after pip install, also where a checkout is told to leave no compiled files.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(folder)
 
+    def run(code):
+        return lambda: subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
-def test_import(against):
     against(
         "import fc_arrayapi",
         run("import fc_arrayapi"),
