@@ -9,6 +9,8 @@ from assertions import assert_array
 import fc_arrayapi as fc
 from fc_arrayapi import accumulation, namespace
 
+# What the sums of 2 and 3 features are cut at, on one library or another.
+LEAF_ROWS = accumulation.LEAF_ELEMENTS // (2 + 3)
 EDGES = sorted(
     {
         edge + step
@@ -16,9 +18,12 @@ EDGES = sorted(
             2 * accumulation.SUM_ROWS,
             accumulation.PLAIN_ROWS,
             accumulation.PLAIN_ROWS + accumulation.PRODUCT_ROWS,
+            2 * accumulation.NUMPY_PRODUCT_ROWS,
             accumulation.LEAF_ROWS,
-            2 * accumulation.LEAF_ROWS,
-            3 * accumulation.LEAF_ROWS,
+            accumulation.COPIED_ROWS,
+            2 * accumulation.COPIED_ROWS,
+            LEAF_ROWS,
+            2 * LEAF_ROWS,
         )
         for step in (-1, 0, 1)
     }

@@ -84,17 +84,31 @@ class Calls:
             return xp.from_array(array, chunks=tuple(int(self.rng.integers(1, n + 2)) for n in array.shape))
         return xp.asarray(array)
 
+    def results(self, X, W, B, dY) -> dict[str, namespace.Array]:
+        """Call the layer, its gradients one by one, or einsum and what opt_einsum asks of a backend."""
+        match int(self.rng.integers(3)):
+            case 0:
+                return {"Y": fc.forward(X, W, B), **fc.backward(X, W, dY)._asdict()}
+            case 1:
+                return {"dX": fc.grad_input(dY, W), "dW": fc.grad_weight(X, dY), "dB": fc.grad_bias(dY)}
+        return {
+            "einsum": fc.einsum("nc,cs->ns", X, W),
+            "tensordot": fc.tensordot(X, W, axes=1),
+            "transpose": fc.transpose(X, axes=(1, 0)),
+        }
+
     def compare(self, module: str) -> None:
         dtype, host = self.arrays()
         given = X, W, B, dY = [self.give(module, array) for array in host]
         before = [array.tobytes() for array in host]
-        results = {"Y": fc.forward(X, W, B), **fc.backward(X, W, dY)._asdict(), "einsum": fc.einsum("nc,cs->ns", X, W)}
+        results = self.results(X, W, B, dY)
         if module == "dask.array":
             results = dict(zip(results, fc.compute(*results.values()), strict=True))
         x, w, b, dy = (array.astype("float64") for array in host)
-        expected = {"Y": x @ w + b, "dX": dy @ w.T, "dW": x.T @ dy, "dB": dy.sum(axis=0), "einsum": x @ w}
-        for name, reference in expected.items():
-            found = namespace.to_numpy(results[name])
+        expected = {"Y": x @ w + b, "dX": dy @ w.T, "dW": x.T @ dy, "dB": dy.sum(axis=0)}
+        expected |= {"einsum": x @ w, "tensordot": x @ w, "transpose": x.T}
+        for name, result in results.items():
+            found, reference = namespace.to_numpy(result), expected[name]
             scale = np.max(np.abs(reference), initial=1.0)
             right = found.shape == reference.shape and found.dtype == dtype
             if not (right and np.allclose(found, reference, rtol=0, atol=TOLERANCE[dtype] * scale)):
