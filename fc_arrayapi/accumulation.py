@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .lowering import keep, lower
-from .namespace import Array, Namespace, dtype_name, is_numpy, slices_copy, sum_in_own_dtype, sums_pairwise
+from .namespace import Array, Namespace, cast, dtype_name, is_numpy, slices_copy, sum_in_own_dtype, sums_pairwise
 
 GRAD_WEIGHT = "nc,ns->cs"
 
@@ -84,7 +84,7 @@ def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
     if rows.dtype == acc_dtype:
         return _sum_in_runs(xp, rows)
     # A cast copies: leaf by leaf, so that no copy of the whole batch is held.
-    return _pairwise(lambda leaf: _sum_in_runs(xp, xp.astype(leaf, acc_dtype)), (rows,), LEAF_ROWS)
+    return _pairwise(lambda leaf: _sum_in_runs(xp, cast(xp, leaf, acc_dtype)), (rows,), LEAF_ROWS)
 
 
 def _sum_in_runs(xp: Namespace, rows: Array) -> Array:
@@ -132,12 +132,12 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     # A batch whose length a tracer leaves open is not cut in runs.
     if not isinstance(rows, int) or rows <= PLAIN_ROWS or (slices_copy(xp) and rows <= COPIED_ROWS):
         if not left.dtype == right.dtype == acc_dtype:
-            left, right = _cast(xp, left, acc_dtype), _cast(xp, right, acc_dtype)
+            left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
         return _product(xp, left, right)
     leaf_rows, run_rows = leaf_of(xp, c, s)
 
     def leaf(left: Array, right: Array) -> Array:
-        left, right = _cast(xp, left, acc_dtype), _cast(xp, right, acc_dtype)
+        left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
         n, runs = left.shape[0], left.shape[0] // run_rows
         if runs < 2:
             return _product(xp, left, right)
@@ -173,11 +173,6 @@ def leaf_of(xp: Namespace, c: int, s: int) -> tuple[int, int]:
     most_rows = max(LEAF_ROWS, LEAF_ELEMENTS // max(1, c + s))
     leaf_rows = min(most_rows, max(LEAST_LEAF_ROWS, runs_at_once * run_rows))
     return leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once))
-
-
-def _cast(xp: Namespace, array: Array, dtype: Any) -> Array:
-    """Return `array` in `dtype`: the array itself where it has that dtype already."""
-    return array if array.dtype == dtype else xp.astype(array, dtype)
 
 
 def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: int) -> Array:

@@ -11,9 +11,7 @@ import numpy as np
 
 from . import contraction, gradient_check, linear, namespace, validation
 from .literal import host, reference_backward, reference_forward
-from .namespace import Array
-
-_NumPy = np.ndarray[Any, Any]
+from .namespace import Array, NumPyArray
 
 N, C, S = 50, 7, 5
 RESULTS = ("Y", *validation.GRADIENT_NAMES)
@@ -141,7 +139,7 @@ def _name(xp: Any) -> str:
 # Arrays of the library.
 
 
-def _given(xp: Any, array: _NumPy) -> Array:
+def _given(xp: Any, array: NumPyArray) -> Array:
     """Give a NumPy array to the library; to Dask in about three blocks along each axis."""
     own = namespace.wrapped(xp)
     given = own.asarray(array)
@@ -150,13 +148,13 @@ def _given(xp: Any, array: _NumPy) -> Array:
     return given
 
 
-def _batch(dtype: str, leading: tuple[int, ...] = (N,)) -> dict[str, _NumPy]:
+def _batch(dtype: str, leading: tuple[int, ...] = (N,)) -> dict[str, NumPyArray]:
     rng = np.random.default_rng(0)
     shapes = {"X": (*leading, C), "W": (C, S), "B": (S,), "dY": (*leading, S)}
     return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
 
 
-def _unlike(name: str, found: Array, expected: _NumPy, rtol: float) -> str:
+def _unlike(name: str, found: Array, expected: NumPyArray, rtol: float) -> str:
     """Say how a result differs from what it must be, or nothing."""
     dtype, shape = namespace.dtype_name(found.dtype), tuple(found.shape)
     if (dtype, shape) != (expected.dtype.name, expected.shape):
@@ -196,7 +194,7 @@ def _result(xp: Any, name: str, dtypes: list[str]) -> str:
     return ""
 
 
-def _both(name: str, hosts: dict[str, _NumPy], X: Array, W: Array, B: Array, dY: Array) -> tuple[Array, _NumPy]:
+def _both(name: str, hosts: dict[str, NumPyArray], X: Array, W: Array, B: Array, dY: Array) -> tuple[Array, NumPyArray]:
     """Return what the layer makes, and the literal form of it."""
     if name == "Y":
         return linear.forward(X, W, B), reference_forward(hosts["X"], hosts["W"], hosts["B"])
@@ -204,12 +202,12 @@ def _both(name: str, hosts: dict[str, _NumPy], X: Array, W: Array, B: Array, dY:
     return getattr(linear.backward(X, W, dY), name), getattr(expected, name)
 
 
-def _layer(xp: Any, hosts: dict[str, _NumPy]) -> str:
+def _layer(xp: Any, hosts: dict[str, NumPyArray]) -> str:
     """Compare all results with their literal forms."""
     return _compared(hosts, *(_given(xp, array) for array in hosts.values()))
 
 
-def _compared(hosts: dict[str, _NumPy], X: Array, W: Array, B: Array, dY: Array) -> str:
+def _compared(hosts: dict[str, NumPyArray], X: Array, W: Array, B: Array, dY: Array) -> str:
     whys = [_unlike(name, *_both(name, hosts, X, W, B, dY), TOLERANCES[hosts["X"].dtype.name]) for name in RESULTS]
     return "; ".join(filter(None, whys))
 
@@ -243,7 +241,7 @@ def _einsum(xp: Any) -> str:
     return f"{len(whys)} of {len(EQUATIONS)} equations: {'; '.join(whys)}" if whys else ""
 
 
-def _equation(xp: Any, equation: str, hosts: list[_NumPy]) -> str:
+def _equation(xp: Any, equation: str, hosts: list[NumPyArray]) -> str:
     found = contraction.einsum(equation, *(_given(xp, array) for array in hosts))
     return _unlike("the result", found, np.asarray(np.einsum(equation, *hosts)), TOLERANCES["float32"])
 

@@ -102,7 +102,7 @@ def _weight_sum(xp: Namespace, operands: list[Array], indices: Any, acc_dtype: A
 def _product_of_block(func: Callable[..., Array], dtype: Any, *blocks: Array) -> Array:
     """Return a product in the dtype in which several are added."""
     product = func(*blocks)
-    return namespace.of(product).astype(product, dtype)
+    return namespace.cast(namespace.of(product), product, dtype)
 
 
 def _add_bias_of_block(Y: Array, B: Array) -> Array:

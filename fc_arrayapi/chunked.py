@@ -1,8 +1,9 @@
 """Contractions of chunked Dask arrays, block by block.
 
 A function of in-memory arrays is mapped over the blocks. It checks each block again inside
-the task, which is where unknown chunk sizes are compared. Only ``blockwise`` and ``reduction``
-are used: both work with ``array.query-planning`` on and off, and building computes nothing.
+the task, which is where unknown chunk sizes are compared. Contractions are made of ``blockwise``
+and ``reduction`` alone: both work with ``array.query-planning`` on and off, and building computes
+nothing.
 """
 
 from __future__ import annotations
@@ -199,7 +200,7 @@ def _finish(total: Any, part: int | None, dtype_of_sum: Any) -> Array:
     """Take one part of a sum, and round it to the dtype of the result."""
     total = _only(total)
     total = total if part is None else total[part]
-    return namespace.of(total).astype(total, dtype_of_sum, copy=False)
+    return namespace.cast(namespace.of(total), total, dtype_of_sum)
 
 
 # Blocks to and from files.

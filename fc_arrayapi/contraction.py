@@ -137,7 +137,7 @@ def _prepare(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Arr
     if any(operand.dtype != dtype for operand in operands):
         # Before any step, so that no operand is summed in a narrower dtype than the result's.
         dtype = xp.result_type(*[operand.dtype for operand in operands])
-        operands = tuple(_cast(operand, dtype) for operand in operands)
+        operands = tuple(namespace.cast(namespace.of(operand), operand, dtype) for operand in operands)
     elif not namespace.is_chunked(xp):
         keep(_READY, (subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]), (xp, equation))
     return subscripts, operands, xp, equation
@@ -408,10 +408,6 @@ def _einsum_chunked(equation: _Equation, operands: Sequence[Array], optimize: An
 def _einsum_blocks(step: str, *blocks: Array) -> Array:
     """Contract blocks, whose sizes may only be known now."""
     return einsum(step, *blocks)
-
-
-def _cast(operand: Array, dtype: Any) -> Array:
-    return operand if operand.dtype == dtype else namespace.of(operand).astype(operand, dtype, copy=False)
 
 
 def _is_chunked(operand: Array) -> bool:

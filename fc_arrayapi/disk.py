@@ -1,10 +1,13 @@
-"""What brings a file to the disk before anybody is told that it is there."""
+"""Paths, and what brings a file to the disk before anybody is told that it is there."""
 
 from __future__ import annotations
 
 import errno
 import os
 from pathlib import Path
+from typing import Any
+
+AnyPath = str | bytes | os.PathLike[Any]
 
 
 def flush(file: int | Path) -> None:

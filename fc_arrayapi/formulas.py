@@ -14,7 +14,7 @@ from typing import Any
 
 from .accumulation import sum_dtypes, sum_products, sum_rows
 from .lowering import lower
-from .namespace import Array, Namespace
+from .namespace import Array, Namespace, cast
 
 FORWARD = "nc,cs->ns"
 GRAD_INPUT = "ns,cs->nc"
@@ -35,7 +35,7 @@ def forward(xp: Namespace, X: Array, W: Array, B: Array | None) -> Array:
 def wide_weight(xp: Namespace, X: Array, W: Array, B: Array) -> Array:
     """Return W in the dtype of Y, so that a B that is wider than X and W is not added to what is rounded already."""
     dtype = xp.result_type(X.dtype, W.dtype, B.dtype)
-    return xp.astype(W, dtype, copy=False)
+    return cast(xp, W, dtype)
 
 
 def grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
@@ -46,15 +46,13 @@ def grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
 def grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
     """Return dW for matrices X and dY."""
     dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
-    dW = sum_products(xp, X, dY, acc_dtype)
-    return dW if dW.dtype == dtype else xp.astype(dW, dtype)
+    return cast(xp, sum_products(xp, X, dY, acc_dtype), dtype)
 
 
 def grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
     """Return dB for a matrix dY."""
     dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
-    dB = sum_rows(xp, dY, acc_dtype)
-    return dB if dB.dtype == dtype else xp.astype(dB, dtype)
+    return cast(xp, sum_rows(xp, dY, acc_dtype), dtype)
 
 
 def rows(xp: Namespace, array: Array) -> Array:

@@ -19,9 +19,8 @@ import numpy as np
 
 from . import accumulation, alignment, chunked, formulas, linear, namespace, running, validation
 from .literal import host
-from .namespace import Array, Namespace
+from .namespace import Array, Namespace, NumPyArray
 
-_NumPy = np.ndarray[Any, Any]
 Forward = Callable[[Array, Array, Array | None], Array]
 Backward = Callable[[Array, Array, Array], Sequence[Array | None]]
 
@@ -308,7 +307,7 @@ def _tolerance(dtype: Any, terms: int) -> float:
 
 def _in_one_pass(
     xp: Namespace, arrays: Mapping[str, Array | None], directions: int, seed: int, tiny: float
-) -> tuple[_NumPy, dict[str, Any], Any]:
+) -> tuple[NumPyArray, dict[str, Any], Any]:
     """Return what was measured, a row for each block; W, B, dW and dB in memory; and the first rows of X and dY."""
     small = {name: arrays.get(name) for name in ("W", "B", "dW", "dB")}
     by_rows = {name: arrays[name] for name in ("X", "dY", "W", "B", "Y", "dX") if arrays.get(name) is not None}
@@ -322,7 +321,7 @@ def _in_one_pass(
     return measured.reshape(-1, measured.shape[-1]), dict(zip(small, values, strict=True)), sample
 
 
-def _measured_by_block(measure: Callable[..., _NumPy], arrays: Mapping[str, Array], length: int) -> Array:
+def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, Array], length: int) -> Array:
     """Measure every block of a chunked batch in a task of its own; a block of the result is a row of numbers."""
     X = arrays["X"]
     n = tuple(f"n{axis}" for axis in range(X.ndim - 1))
@@ -345,12 +344,14 @@ def _measured_by_block(measure: Callable[..., _NumPy], arrays: Mapping[str, Arra
     )
 
 
-def _measure_block(measure: Callable[..., _NumPy], names: tuple[str, ...], batch_axes: int, *blocks: Array) -> _NumPy:
+def _measure_block(
+    measure: Callable[..., NumPyArray], names: tuple[str, ...], batch_axes: int, *blocks: Array
+) -> NumPyArray:
     """Return the numbers of one block, after those blocks that only say where it lies."""
     return measure(names, *blocks[batch_axes + 1 :]).reshape(*(1,) * batch_axes, -1)
 
 
-def _measure(names: tuple[str, ...], *arrays: Array, directions: int, seed: int, tiny: float) -> _NumPy:
+def _measure(names: tuple[str, ...], *arrays: Array, directions: int, seed: int, tiny: float) -> NumPyArray:
     """Return how far Y and dX are off at most, the left sides of dW and dB with their squares, and the rows.
 
     Each but the rows is one number for each direction.
@@ -370,8 +371,8 @@ def _measure(names: tuple[str, ...], *arrays: Array, directions: int, seed: int,
 
 
 def _measure_slice(
-    part: Mapping[str, _NumPy], W: _NumPy, B: _NumPy, over_C: _NumPy, over_S: _NumPy, tiny: float
-) -> _NumPy:
+    part: Mapping[str, NumPyArray], W: NumPyArray, B: NumPyArray, over_C: NumPyArray, over_S: NumPyArray, tiny: float
+) -> NumPyArray:
     """Return the numbers of `_measure` of some rows."""
     X, dY = part["X"], part["dY"]
     off_Y = off_dX = np.zeros(over_C.shape[1])
@@ -388,7 +389,7 @@ def _measure_slice(
 
 
 def _compared(
-    measured: _NumPy, arrays: Mapping[str, Any], small: Mapping[str, Any], directions: int, seed: int
+    measured: NumPyArray, arrays: Mapping[str, Any], small: Mapping[str, Any], directions: int, seed: int
 ) -> dict[str, float]:
     """Return by how much each identity does not hold, of those results whose shape fits."""
     numbers = measured[:, :-1].reshape(-1, 6, directions)
@@ -405,7 +406,7 @@ def _compared(
     return offs
 
 
-def _off(left: Any, right: Any, squares: Any, tiny: float = float(np.finfo("float64").tiny)) -> _NumPy:
+def _off(left: Any, right: Any, squares: Any, tiny: float = float(np.finfo("float64").tiny)) -> NumPyArray:
     """Return how far two sides differ, relative to the root of the sum of their products' squares.
 
     Below the smallest normal number there are no relative errors.
@@ -415,13 +416,13 @@ def _off(left: Any, right: Any, squares: Any, tiny: float = float(np.finfo("floa
         return np.where(np.isfinite(scale), np.abs(left - right) / scale, np.nan)
 
 
-def _directions(W: Array, directions: int, seed: int) -> tuple[_NumPy, _NumPy]:
+def _directions(W: Array, directions: int, seed: int) -> tuple[NumPyArray, NumPyArray]:
     """Return random vectors over C and over S, one in each column."""
     rng = np.random.default_rng(seed)
     return rng.normal(size=(W.shape[0], directions)), rng.normal(size=(W.shape[1], directions))
 
 
-def _float64(array: Array) -> _NumPy:
+def _float64(array: Array) -> NumPyArray:
     return host(array).astype("float64", copy=False)
 
 
@@ -437,7 +438,7 @@ def _first_rows(array: Array) -> Array:
     return array[tuple(index)]
 
 
-def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[_NumPy], Array]:
+def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[NumPyArray], Array]:
     """Return what gives NumPy arrays to the library of X: in float64 if it has that, else in `dtype`."""
     device = {"device": namespace.device(X)} if namespace.devices_comparable(xp) else {}
     for options in ({"dtype": "float64", **device}, {"dtype": dtype, **device}):
@@ -451,7 +452,7 @@ def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[_NumPy], Array]:
 
 
 def _central_differences(
-    give: Callable[[_NumPy], Array],
+    give: Callable[[NumPyArray], Array],
     forward: Forward,
     backward: Backward,
     at: Mapping[str, Any],
@@ -464,7 +465,7 @@ def _central_differences(
     arguments = [_float64(at[name]) for name in ("X", "W", "B") if at[name] is not None]
     gradients = backward(give(arguments[0]), give(arguments[1]), give(dY))
 
-    def products(moved: Sequence[_NumPy]) -> _NumPy:
+    def products(moved: Sequence[NumPyArray]) -> NumPyArray:
         X, W, B = map(give, moved) if len(moved) == 3 else (*map(give, moved), None)
         return dY * _float64(forward(X, W, B))
 
@@ -486,12 +487,12 @@ def _central_differences(
         yield GradientCheck(name, identity, float(np.max(offs)), tolerance)
 
 
-def _moves(argument: _NumPy, directions: int, rng: np.random.Generator) -> Iterator[_NumPy]:
+def _moves(argument: NumPyArray, directions: int, rng: np.random.Generator) -> Iterator[NumPyArray]:
     """Return steps as large as the argument itself, so that neither of both is lost in rounding."""
     size = math.sqrt(np.mean(argument**2)) if argument.size else 0.0
     for _ in range(directions):
         yield np.asarray(rng.normal(size=argument.shape)) * (size or 1.0)
     for place in rng.integers(argument.size, size=SINGLE_ENTRIES) if argument.size else ():
-        step: _NumPy = np.zeros(argument.shape)
+        step: NumPyArray = np.zeros(argument.shape)
         step.flat[place] = size or 1.0
         yield step

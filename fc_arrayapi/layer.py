@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,8 +9,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from . import linear, namespace, validation, weights
+from .disk import AnyPath
 from .linear import Gradients
-from .namespace import Array
+from .namespace import Array, NumPyArray
 
 Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
 INITIALIZERS: tuple[Initializer, ...] = get_args(Initializer)
@@ -189,7 +189,7 @@ class FullyConnected:
         B = namespace.from_numpy(np.zeros(S), space, dtype=dtype, device=device) if bias else None
         return cls(W, B)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write W and B to a ``.npz`` or ``.safetensors`` file, in full or not at all.
 
         Parameters
@@ -227,7 +227,7 @@ class FullyConnected:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: AnyPath,
         *,
         xp: Any = np,
         device: Any = None,
@@ -317,8 +317,7 @@ class FullyConnected:
         >>> fc.FullyConnected.from_torch(torch.nn.Linear(3, 2))
         FullyConnected(C=3, S=2, bias=True, dtype=float32, xp=torch, device=cpu)
         """
-        import torch
-
+        torch = _torch()
         if not isinstance(module, torch.nn.Linear):
             raise TypeError(f"from_torch takes a torch.nn.Linear, not a {type(module).__qualname__}")
         xp = namespace.of(module.weight.detach())
@@ -350,8 +349,7 @@ class FullyConnected:
         >>> fc.FullyConnected(np.ones((3, 2)), np.zeros(2)).to_torch()
         Linear(in_features=3, out_features=2, bias=True)
         """
-        import torch
-
+        torch = _torch()
         if self.B is not None:
             w, b = namespace.dtype_name(self.W.dtype), namespace.dtype_name(self.B.dtype)
             if w != b:
@@ -374,7 +372,7 @@ class FullyConnected:
         return f"FullyConnected(C={C}, S={S}, bias={self.B is not None}, {namespace.describe(self.W)})"
 
 
-def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> np.ndarray[Any, Any]:
+def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> NumPyArray:
     """Draw a weight of shape (C, S) in float64."""
     if initializer == "glorot_uniform":
         limit = (6 / max(1, C + S)) ** 0.5
@@ -389,11 +387,18 @@ def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> np.ndar
     raise ValueError(f"initializer is {initializer!r}: choose one of {', '.join(map(repr, INITIALIZERS))}")
 
 
+def _torch() -> Any:
+    """Return torch, which is imported only when it is used."""
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("a torch.nn.Linear needs PyTorch: pip install 'fc_arrayapi[torch]'") from None
+    return torch
+
+
 def _tensor(array: Array) -> Any:
     """Give an array to torch without changing its dtype."""
-    import torch
-
-    name = namespace.library(namespace.of(array))
+    torch, name = _torch(), namespace.library(namespace.of(array))
     if name == "torch":
         return array.detach()
     if name in ("jax.numpy", "cupy"):  # keeps bfloat16, and the device

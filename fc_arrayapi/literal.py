@@ -8,21 +8,18 @@ numbers of memory, and are easy to read. The tests compare every library with th
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 from . import namespace
 from .linear import Gradients
-from .namespace import Array
+from .namespace import Array, NumPyArray
 
 # What libraries call it that refuse, or do not know, NumPy's own way: sparse, ndonnx, cubed.
 OTHER_WAYS = ("todense", "unwrap_numpy", "compute")
 
-_NumPy = np.ndarray[Any, Any]
 
-
-def host(array: Array) -> _NumPy:
+def host(array: Array) -> NumPyArray:
     """Give an array of any library as a NumPy array, also of one whose arrays hide that way.
 
     Examples
@@ -40,7 +37,7 @@ def host(array: Array) -> _NumPy:
         raise
 
 
-def reference_forward(X: Array, W: Array, B: Array | None = None) -> _NumPy:
+def reference_forward(X: Array, W: Array, B: Array | None = None) -> NumPyArray:
     """Return Y as NumPy, every product written out: B is repeated for every row.
 
     Parameters
@@ -97,5 +94,5 @@ def reference_backward(X: Array, W: Array, dY: Array) -> Gradients:
     )
 
 
-def _rows(array: _NumPy) -> _NumPy:
+def _rows(array: NumPyArray) -> NumPyArray:
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .namespace import Array, Namespace, sum_in_own_dtype
+from .namespace import Array, Namespace, cast, sum_in_own_dtype
 
 # Takes the namespace and the operands, whose sizes are the caller's to check.
 Step = Callable[..., Array]
@@ -236,7 +236,7 @@ def _matmul(xp: Namespace, a: Array, b: Array) -> Array:
     """Multiply matrices of any two dtypes: torch does not promote float16 and bfloat16, and the operator skips 6 us."""
     if a.dtype != b.dtype:
         dtype = xp.result_type(a.dtype, b.dtype)
-        a, b = xp.astype(a, dtype, copy=False), xp.astype(b, dtype, copy=False)
+        a, b = cast(xp, a, dtype), cast(xp, b, dtype)
     return a @ b
 
 

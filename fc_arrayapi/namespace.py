@@ -14,6 +14,7 @@ import array_api_compat
 import numpy as np
 
 Array = Any
+NumPyArray = np.ndarray[Any, Any]
 Namespace = Any
 
 # Names of namespaces. A comparison of names is the one question about a library that is asked in every call.
@@ -161,7 +162,7 @@ def wrapped(xp: Any) -> Namespace:
         ) from None
 
 
-def to_numpy(array: Array) -> np.ndarray[Any, Any]:
+def to_numpy(array: Array) -> NumPyArray:
     """Give an array of any library as a NumPy array, off its device if need be; bfloat16, exactly, as float32."""
     xp = of(array)
     if dtype_name(array.dtype) == "bfloat16":
@@ -176,7 +177,7 @@ def to_numpy(array: Array) -> np.ndarray[Any, Any]:
     return np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
 
 
-def from_numpy(array: np.ndarray[Any, Any], xp: Namespace, *, dtype: Any = None, device: Any = None) -> Array:
+def from_numpy(array: NumPyArray, xp: Namespace, *, dtype: Any = None, device: Any = None) -> Array:
     """Give a NumPy array to another library, in the same dtype or in `dtype`.
 
     Raises
@@ -247,6 +248,11 @@ def dtype_name(dtype: Any) -> str:
     if isinstance(dtype, type):  # numpy.float32 itself, which NumPy takes for its dtype
         return dtype.__name__
     return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
+
+
+def cast(xp: Namespace, array: Array, dtype: Any) -> Array:
+    """Return `array` in `dtype`: the array itself where it has that dtype already."""
+    return array if array.dtype == dtype else xp.astype(array, dtype, copy=False)
 
 
 def describe(array: Array) -> str:

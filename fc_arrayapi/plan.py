@@ -327,17 +327,11 @@ def _as_it_comes(array: Array) -> float:
 
 
 def _copies(array: Array) -> int:
-    """Say how often a block is held as it comes from its source: not at all as a view.
-
-    Zarr reads a chunk as bytes first, and makes an array of them then.
-    """
+    """Say how often a block is held as it comes from its source: not at all as a view."""
     source = running.source_of(array)
-    if isinstance(source, storage._ZarrArray):
-        return 2
-    if isinstance(source, storage._NpyFolder):  # a block that goes on in the next file is a copy
-        starts = {start for start, _ in alignment.bounds(array.chunks[0])}
-        return 0 if starts >= {start for start, _ in source.places} else 1
-    return 0 if isinstance(source, storage._NpyFile) or hasattr(source, "__array_interface__") else 1
+    if isinstance(source, storage.Source):
+        return source.copies(array.chunks[0])
+    return 0 if hasattr(source, "__array_interface__") else 1
 
 
 def _converted(xp: Namespace, dtype: Any, wanted: Any, features: int) -> int:

@@ -12,10 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from . import alignment, chunked
-from .namespace import Array
+from .disk import AnyPath
+from .namespace import Array, NumPyArray
 from .npy import read_npy_header, too_large
-
-_NumPy = np.ndarray[Any, Any]
 
 BLOCK_BYTES = 128 * 2**20
 
@@ -29,7 +28,7 @@ WHOLE = {"fc_arrayapi": "every chunk is written"}
 MOST_BLOCKS = 10**7
 
 
-def open_array(path: str | bytes | os.PathLike[Any], rows: int | None = None) -> Array:
+def open_array(path: AnyPath, rows: int | None = None) -> Array:
     """Open an array on disk as a lazy Dask array in blocks along the batch.
 
     Only shape and dtype are read now. Each block is read by the task that needs it, which
@@ -103,7 +102,7 @@ def open_array(path: str | bytes | os.PathLike[Any], rows: int | None = None) ->
     return chunked.from_source(source, rows)
 
 
-def _open(path: str) -> _Source:
+def _open(path: str) -> Source:
     """Find out what kind of array lies at a path."""
     file, dataset = _split(path)
     where = Path(file).resolve()
@@ -133,7 +132,7 @@ def _split(path: str) -> tuple[str, str]:
     raise FileNotFoundError(f"{path}: there is no file or folder {parts[0]}")
 
 
-class _Source:
+class Source:
     """An array on disk that is opened anew for each slice.
 
     It has no ``copy`` method on purpose: Dask copies a ``numpy.memmap`` into memory, and hashes
@@ -143,6 +142,10 @@ class _Source:
 
     path: Path
     rows_at_once = 1
+
+    def copies(self, rows: Sequence[int]) -> int:
+        """Say how often a block is held as it is read, in blocks of so many rows: not at all as a view of a file."""
+        return 1
 
     def _describe(self, where: str, shape: tuple[int, ...], dtype: Any) -> None:
         """Keep what Dask asks for, if it is an array of rows of numbers."""
@@ -157,7 +160,7 @@ class _Source:
         self.shape, self.dtype, self.ndim = tuple(map(int, shape)), dtype, len(shape)
 
 
-class _NpyFile(_Source):
+class _NpyFile(Source):
     """A ``.npy`` file."""
 
     def __init__(self, path: Path) -> None:
@@ -172,7 +175,10 @@ class _NpyFile(_Source):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (str(self.path), *self._state)
 
-    def __getitem__(self, index: Any) -> _NumPy:
+    def copies(self, rows: Sequence[int]) -> int:
+        return 0
+
+    def __getitem__(self, index: Any) -> NumPyArray:
         _check_unchanged(self.path, self._state)
         # Not numpy.load, which parses the header anew: Python 3.11.7 may fail at that in threads (see npy.py).
         order: Literal["F", "C"] = "F" if self._header.fortran_order else "C"
@@ -180,7 +186,7 @@ class _NpyFile(_Source):
         return np.asarray(array[index])
 
 
-class _NpyFolder(_Source):
+class _NpyFolder(Source):
     """A folder of ``.npy`` files that follow each other along the batch."""
 
     def __init__(self, path: Path) -> None:
@@ -205,7 +211,12 @@ class _NpyFolder(_Source):
     def __dask_tokenize__(self) -> list[Any]:
         return [part.__dask_tokenize__() for part in self.parts]
 
-    def __getitem__(self, index: Any) -> _NumPy:
+    def copies(self, rows: Sequence[int]) -> int:
+        # A block that goes on in the next file is a copy.
+        starts = {start for start, _ in alignment.bounds(rows)}
+        return 0 if starts >= {start for start, _ in self.places} else 1
+
+    def __getitem__(self, index: Any) -> NumPyArray:
         rows, *rest = index
         if not isinstance(rows, slice):
             return np.asarray(self[(slice(rows, rows + 1), *rest)][0])
@@ -238,7 +249,7 @@ def _has_zarr_metadata(path: Path) -> bool:
     return any((path / name).exists() for name in _ZARR_METADATA)
 
 
-class _ZarrArray(_Source):
+class _ZarrArray(Source):
     """A Zarr array of format 2 or 3 in a folder."""
 
     def __init__(self, path: Path) -> None:
@@ -275,7 +286,10 @@ class _ZarrArray(_Source):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self._token
 
-    def __getitem__(self, index: Any) -> _NumPy:
+    def copies(self, rows: Sequence[int]) -> int:
+        return 2  # zarr reads a chunk as bytes, and makes an array of them then
+
+    def __getitem__(self, index: Any) -> NumPyArray:
         _check_unchanged(self._metadata, self._state)
         if self._whole:
             self._check_chunks(self._size_of, index)
@@ -347,7 +361,7 @@ def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
                 yield entry
 
 
-class _Hdf5Dataset(_Source):
+class _Hdf5Dataset(Source):
     """A dataset in an HDF5 file."""
 
     def __init__(self, path: Path, dataset: str) -> None:
@@ -389,7 +403,7 @@ class _Hdf5Dataset(_Source):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return (str(self.path), self.dataset, *self._state)
 
-    def __getitem__(self, index: Any) -> _NumPy:
+    def __getitem__(self, index: Any) -> NumPyArray:
         _check_unchanged(self.path, self._state)
         with _open_hdf5(_h5py(), self.path) as file:
             return np.asarray(file[self.dataset][index])

@@ -13,16 +13,13 @@ import os
 from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from .alignment import bounds
 from .disk import flush
-from .namespace import Array
+from .namespace import Array, NumPyArray
 from .storage import WHOLE, chunk_file, chunks_reached, size_at, zarr_module
-
-_NumPy = np.ndarray[Any, Any]
 
 # Where a block lies: from where to where along each axis.
 Bounds = tuple[tuple[int, int], ...]
@@ -67,7 +64,7 @@ class NpyTarget:
             file.truncate(self._size())
             flush(file.fileno())
 
-    def write(self, block: _NumPy, start: tuple[int, ...]) -> None:
+    def write(self, block: NumPyArray, start: tuple[int, ...]) -> None:
         """Write a block to its place. Not through a memory map: on a full disk that is a signal, which kills."""
         strides = [math.prod(self.shape[axis + 1 :]) for axis in range(block.ndim)]
         # From this axis on a block lies in one piece.
@@ -155,7 +152,7 @@ class ZarrTarget:
         """Return what tells this array from any other: its metadata are written once, before the first block."""
         return _state_at(os.path.join(self.path, "zarr.json"))
 
-    def write(self, block: _NumPy, start: tuple[int, ...]) -> None:
+    def write(self, block: NumPyArray, start: tuple[int, ...]) -> None:
         """Write a block as whole chunks, each the file of its plain bytes that the format asks for.
 
         zarr itself would copy the block twice, which takes as long as writing it, and does not say when it

@@ -23,11 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import namespace
-from .disk import flush
-from .namespace import Array
+from .disk import AnyPath, flush
+from .namespace import Array, NumPyArray
 from .npy import parsed, read_npy_header, too_large
-
-_NumPy = np.ndarray[Any, Any]
 
 WEIGHT_DTYPES = ("float16", "float32", "float64")
 
@@ -45,13 +43,13 @@ DIRECTORY_BYTES = 2**17
 _SAFETENSORS_DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
 
 
-def save_weights(path: str | os.PathLike[str], W: Array, B: Array | None) -> None:
+def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
     """Write W and B to a ``.npz`` or ``.safetensors`` file, under a temporary name that is renamed when whole.
 
     They are written contiguous and in the byte order of this machine, every bit of every number as it is.
     bfloat16 is refused: NumPy has no such type.
     """
-    path = Path(os.path.realpath(path))  # a link stays one
+    path = Path(os.path.realpath(os.fsdecode(path)))  # a link stays one
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
         if namespace.dtype_name(array.dtype) not in WEIGHT_DTYPES:
@@ -87,7 +85,7 @@ def _remove(temporary: Path) -> None:
         temporary.unlink()
 
 
-def load_weights(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> tuple[_NumPy, _NumPy | None]:
+def load_weights(path: AnyPath, max_bytes: int = MAX_BYTES) -> tuple[NumPyArray, NumPyArray | None]:
     """Read W and B from a file that `save_weights`, numpy.savez, numpy.savez_compressed or safetensors wrote.
 
     Names, dtypes and shapes are read first and compared with each other, with the bytes in the file and
@@ -99,7 +97,7 @@ def load_weights(path: str | os.PathLike[str], max_bytes: int = MAX_BYTES) -> tu
         limit = -1
     if limit < 0 or isinstance(max_bytes, bool):
         raise ValueError(f"max_bytes is {max_bytes!r}: the most bytes that W and B may take is a whole number")
-    path = Path(path)
+    path = Path(os.fsdecode(path))
     read = _by_suffix(path, {".npz": _read_npz, ".safetensors": _read_safetensors})
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: is no file")
@@ -150,7 +148,7 @@ def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], li
         )
 
 
-def _write_npz(file: BinaryIO, arrays: dict[str, _NumPy]) -> None:
+def _write_npz(file: BinaryIO, arrays: dict[str, NumPyArray]) -> None:
     import zipfile  # here and not above: it is a tenth of the package's import time
 
     # Not np.savez: that of NumPy 2.0 leaves an archive open whose write failed, and its end is an error of its own.
@@ -173,7 +171,7 @@ class _Guarded(io.FileIO):
         return super().read(size)
 
 
-def _read_npz(path: Path, limit: int) -> dict[str, _NumPy]:
+def _read_npz(path: Path, limit: int) -> dict[str, NumPyArray]:
     import zipfile  # here for the reason in _write_npz
     import zlib
 
@@ -197,9 +195,9 @@ def _read_npz(path: Path, limit: int) -> dict[str, _NumPy]:
         raise ValueError(f"{path}: is no whole .npz file ({error or type(error).__name__})") from None
 
 
-def _read_member(archive: Any, member: Any) -> _NumPy:
+def _read_member(archive: Any, member: Any) -> NumPyArray:
     with archive.open(member) as stream:
-        array: _NumPy = np.lib.format.read_array(stream, allow_pickle=False)
+        array: NumPyArray = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
 
@@ -239,11 +237,11 @@ def _check_member(where: str, member: Any, archive_size: int) -> None:
         )
 
 
-def _write_safetensors(file: BinaryIO, arrays: dict[str, _NumPy]) -> None:
+def _write_safetensors(file: BinaryIO, arrays: dict[str, NumPyArray]) -> None:
     file.write(_safetensors().numpy.save(arrays))
 
 
-def _read_safetensors(path: Path, limit: int) -> dict[str, _NumPy]:
+def _read_safetensors(path: Path, limit: int) -> dict[str, NumPyArray]:
     safetensors = _safetensors()
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -275,6 +273,6 @@ def _safetensors() -> Any:
     return safetensors
 
 
-def _native(array: _NumPy) -> _NumPy:
+def _native(array: NumPyArray) -> NumPyArray:
     """Return the array contiguous and in this machine's byte order, which every library takes."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))

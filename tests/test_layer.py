@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -153,6 +154,13 @@ def test_from_torch_and_to_torch_turn_the_weight(backend, batch):
     with torch.no_grad():
         single.weight.zero_()
     assert bool((layer.W != 0).all())
+
+
+def test_a_missing_torch_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for call in (fc.FullyConnected(np.ones((2, 1))).to_torch, lambda: fc.FullyConnected.from_torch(None)):
+        with pytest.raises(ImportError, match=r"^a torch.nn.Linear needs PyTorch: pip install 'fc_arrayapi\[torch\]'$"):
+            call()
 
 
 @pytest.mark.only("torch")

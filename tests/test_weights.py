@@ -177,6 +177,13 @@ def test_layouts_and_sizes_come_back_bit_for_bit(tmp_path, dtype, suffix):
         assert loaded.astype(array.dtype).tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize("kind", [str, os.fsencode])
+def test_a_path_is_of_any_kind(tmp_path, kind):
+    path = kind(tmp_path / "layer.npz")
+    fc.FullyConnected(W, B).save(path)
+    np.testing.assert_array_equal(fc.FullyConnected.load(path).B, B)
+
+
 def test_a_missing_safetensors_package_is_named(tmp_path, monkeypatch):
     real = builtins.__import__
 
