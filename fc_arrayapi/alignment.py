@@ -11,6 +11,7 @@ from typing import Any
 
 from . import namespace
 from .namespace import Array
+from .validation import shape_text
 
 
 def dask_array() -> Any:
@@ -41,20 +42,25 @@ def align(names: Sequence[str], arrays: Sequence[Array], indices: Sequence[Seque
     ValueError
         If chunk sizes are unknown and the numbers of blocks differ.
     """
-    first: dict[str, tuple[str, tuple[Any, ...]]] = {}
+    first: dict[str, tuple[str, Array, tuple[Any, ...]]] = {}
     aligned = []
     for name, array, index in zip(names, arrays, indices, strict=True):
         for axis, (label, chunks) in enumerate(zip(index, array.chunks, strict=True)):
-            other, wanted = first.setdefault(label, (name, chunks))
+            other, others, wanted = first.setdefault(label, (name, array, chunks))
             if sum(wanted) == sum(chunks):  # never so where one of them is nan
                 array = array.rechunk({axis: wanted})
             elif len(wanted) != len(chunks):
-                raise ValueError(
-                    f"axis {label}: {other} has {len(wanted)} blocks, {name} has {len(chunks)}, and their sizes are "
-                    f"not all known: call compute_chunk_sizes() on the array whose shape has nan"
-                )
+                raise ValueError(_different_blocks(label, {other: (others, wanted), name: (array, chunks)}))
         aligned.append(array)
     return tuple(aligned)
+
+
+def _different_blocks(label: str, arrays: dict[str, tuple[Array, tuple[Any, ...]]]) -> str:
+    axis = f"n (batch, axis {label[1:]})" if label[1:].isdecimal() else label
+    blocks = ", ".join(f"{name} has {len(sizes)} blocks" for name, (_, sizes) in arrays.items())
+    shapes = ", ".join(f"{name} has shape {shape_text(array.shape)}" for name, (array, _) in arrays.items())
+    unknown = " and ".join(name for name, (_, sizes) in arrays.items() if sum(sizes) != sum(sizes))
+    return f"axis {axis}: {blocks}, not all of known sizes; {shapes}: call compute_chunk_sizes() on {unknown} first"
 
 
 def has_unknown_blocks(*arrays: Array) -> bool:
@@ -143,12 +149,13 @@ def _chunk_size() -> int:
     return int(dask.utils.parse_bytes(dask.config.get("array.chunk-size")))
 
 
-def lift(array: Array, like: Array) -> Array:
+def lift(name: str, array: Array, like: Array) -> Array:
     """Return a Dask array as it is, and a NumPy array as one of one block, under a name made from its content."""
     if namespace.is_chunked(namespace.of(array)):
         if has_unknown_blocks(array):
             raise ValueError(
-                f"W or B has blocks of unknown size: call compute_chunk_sizes() on it first; its shape is {array.shape}"
+                f"{name} has blocks of unknown size, its shape is {shape_text(array.shape)}: "
+                f"call compute_chunk_sizes() on it first"
             )
         return array
     # The library of the blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.

@@ -19,10 +19,10 @@ def forward(X: Array, W: Array, B: Array | None) -> Array:
     """Return Y, with the batch chunks of X."""
     n = _batch_index(X)
     names, indices = ("X", "W", "B"), [(*n, "c"), ("c", "s"), ("s",)]
-    operands = alignment.whole_features("forward", names, [X, alignment.lift(W, X)], indices)
+    operands = alignment.whole_features("forward", names, [X, alignment.lift("W", W, X)], indices)
     if B is None:
         return _product(forward_of_block, names[:2], operands, indices[:2], (*n, "s"))
-    B = alignment.lift(B, X)
+    B = alignment.lift("B", B, X)
     if operands[0].numblocks[-1] == 1:
         return chunked.contract(forward_of_block, names, [*operands, B], indices, (*n, "s"))
     operands[1] = formulas.wide_weight(namespace.of(X), operands[0], operands[1], B)
@@ -55,7 +55,7 @@ def grad_input(dY: Array, W: Array) -> Array:
     """Return dX, with the batch chunks of dY."""
     n = _batch_index(dY)
     names, indices = ("dY", "W"), [(*n, "s"), ("c", "s")]
-    operands = alignment.whole_features("grad_input", names, [dY, alignment.lift(W, dY)], indices)
+    operands = alignment.whole_features("grad_input", names, [dY, alignment.lift("W", W, dY)], indices)
     return _product(_grad_input_of_block, names, operands, indices, (*n, "c"))
 
 

@@ -386,7 +386,10 @@ def _find_path(equation: _Equation, shapes: Sequence[tuple[int, ...]], optimize:
 
 def _einsum_chunked(equation: _Equation, operands: Sequence[Array], optimize: Any) -> Array:
     """Contract Dask arrays: every step block by block, by the plan that arrays in memory take."""
-    remaining = [alignment.lift(operand, operands[0]) if not _is_chunked(operand) else operand for operand in operands]
+    remaining = [
+        operand if _is_chunked(operand) else alignment.lift(f"operand {position}", operand, operands[0])
+        for position, operand in enumerate(operands)
+    ]
     if equation.step is not None:
         steps: _Path = (((0,) * len(operands), f"{','.join(equation.inputs)}->{equation.output}"),)
     else:

@@ -326,7 +326,7 @@ def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, 
     X = arrays["X"]
     n = tuple(f"n{axis}" for axis in range(X.ndim - 1))
     own = {"X": (*n, "c"), "dX": (*n, "c"), "dY": (*n, "s"), "Y": (*n, "s"), "W": ("c", "s"), "B": ("s",)}
-    whole = {name: alignment.lift(array, X) if name in "WB" else array for name, array in arrays.items()}
+    whole = {name: alignment.lift(name, array, X) if name in "WB" else array for name, array in arrays.items()}
     for name, array in whole.items():
         for axis in range(0 if name == "W" else array.ndim - 1, array.ndim):
             whole[name] = alignment.one_block(whole[name], axis)

@@ -273,7 +273,7 @@ def _features_hint(name: str, array: Array, W: Array, axis: int, X: Array | None
     size, expected = array.shape[-1], W.shape[axis]
     lost_its_features = tuple(array.shape) == tuple(array.shape[:1] if X is None else X.shape[:-1])
     if axis == 1 and expected == 1 and lost_its_features:
-        return f"pass xp.reshape(dY, {_shape_text((*array.shape, 1))})"
+        return f"pass xp.reshape(dY, {shape_text((*array.shape, 1))})"
     if X is None and size == W.shape[1 - axis]:
         return (
             "it seems to be in (S, C) order, as torch.nn.Linear keeps its weight: pass W.T, "
@@ -289,16 +289,16 @@ def check_batch(where: str, X: Array, dY: Array) -> None:
     if x == dy:
         return
     if len(x) != len(dy):
-        one = f", or xp.reshape(dY, {_shape_text((*x, 1))}) if S is 1" if tuple(dY.shape) == tuple(x) else ""
+        one = f", or xp.reshape(dY, {shape_text((*x, 1))}) if S is 1" if tuple(dY.shape) == tuple(x) else ""
         raise ValueError(
             f"{where}: X has shape {_shape(X)} and dY has {_shape(dY)}: they must have the same leading axes; "
-            f"pass a dY of the shape of Y, {_shape_text((*x, 'S'))}{one}"
+            f"pass a dY of the shape of Y, {shape_text((*x, 'S'))}{one}"
         )
     for axis, (n, m) in enumerate(zip(x, dy, strict=True)):
         if n != m and not (_unknown(n) or _unknown(m)):
             raise ValueError(
                 f"{where}: axis n (batch, axis {axis}): X has {n}, dY has {m}; X has shape {_shape(X)}, dY has "
-                f"{_shape(dY)}: pass a dY of the shape of Y, {_shape_text((*x, 'S'))}"
+                f"{_shape(dY)}: pass a dY of the shape of Y, {shape_text((*x, 'S'))}"
             )
 
 
@@ -315,9 +315,10 @@ def _counted(size: Any, what: str) -> str:
 
 
 def _shape(array: Array) -> str:
-    return _shape_text(array.shape)
+    return shape_text(array.shape)
 
 
-def _shape_text(shape: Sequence[Any]) -> str:
+def shape_text(shape: Sequence[Any]) -> str:
+    """Write a shape as Python does, with ? for a size that is not known."""
     sizes = ["?" if _unknown(n) else str(n) for n in shape]
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

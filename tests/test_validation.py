@@ -296,7 +296,7 @@ UNKNOWN_CASES = {
     ),
     "forward, columns of W": (
         lambda a: fc.forward(a["X"], a["W of unknown columns"]),
-        "W or B has blocks of unknown size: call compute_chunk_sizes() on it first; its shape is (4, nan)",
+        "W has blocks of unknown size, its shape is (4, ?): call compute_chunk_sizes() on it first",
     ),
     "forward, columns of W beside B": (
         lambda a: fc.forward(a["X"], a["W of unknown columns"], a["B"]),
@@ -329,13 +329,13 @@ UNKNOWN_CASES = {
     ),
     "grad_weight, blocks of the batch": (
         lambda a: fc.grad_weight(a["X of unknown rows"], a["dY of unknown rows"]),
-        "axis n0: X has 4 blocks, dY has 2, and their sizes are not all known: call compute_chunk_sizes() on the array "
-        "whose shape has nan",
+        "axis n (batch, axis 0): X has 4 blocks, dY has 2 blocks, not all of known sizes; X has shape (?, 4), dY has "
+        "shape (?, 3): call compute_chunk_sizes() on X and dY first",
     ),
     "backward, blocks of the batch": (
         lambda a: fc.backward(a["X of unknown rows"], a["W"], a["dY"]),
-        "axis n0: X has 4 blocks, dY has 2, and their sizes are not all known: call compute_chunk_sizes() on the array "
-        "whose shape has nan",
+        "axis n (batch, axis 0): X has 4 blocks, dY has 2 blocks, not all of known sizes; X has shape (?, 4), dY has "
+        "shape (8, 3): call compute_chunk_sizes() on X first",
     ),
     "Gradients, features of dX": (
         lambda a: added(a["X"], a["X of unknown features"]),
