@@ -24,6 +24,9 @@ html_theme = "furo"
 html_title = "fc_arrayapi"
 html_show_sourcelink = False
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
+html_favicon = "static/favicon.svg"
 
 
 def mathml(writer, node):
@@ -31,9 +34,11 @@ def mathml(writer, node):
     from docutils import nodes
     from docutils.utils.math import latex2mathml
 
-    block = isinstance(node, nodes.math_block)
-    formula = latex2mathml.tex2mathml(node.astext(), as_block=block)
-    writer.body.append(f'<div style="margin: 1.2em 0; overflow-x: auto">{formula}</div>' if block else formula)
+    if isinstance(node, nodes.math_block):  # formulas side by side stand below each other where there is no room
+        formulas = [latex2mathml.tex2mathml(part, as_block=True) for part in node.astext().split(r"\qquad")]
+        writer.body.append(f'<div class="formulas">{"".join(f"<div>{formula}</div>" for formula in formulas)}</div>')
+    else:
+        writer.body.append(latex2mathml.tex2mathml(node.astext()))
     raise nodes.SkipNode
 
 
@@ -42,7 +47,24 @@ def without_paths(app, what, name, obj, options, signature, returns):
     return re.sub(r"<module '(\w+)' from '[^']*'>", r"\1", signature or "") or None, returns
 
 
+def without_empty_last_lines(app, document):
+    """Drop the empty line that ends an example, which Markdown needs before its fence and readers do not."""
+    from docutils import nodes
+
+    for block in document.findall(nodes.literal_block):
+        text = block.astext().rstrip("\n")
+        block.rawsource, block.children = text, [nodes.Text(text)]
+
+
+def in_its_language(app, page, template, context, document):
+    """Say that the Chinese page is Chinese, to browsers and to those who have pages read to them."""
+    if page.endswith("_zh"):
+        context["language"] = "zh-Hans"
+
+
 def setup(app):
+    app.connect("doctree-read", without_empty_last_lines)
+    app.connect("html-page-context", in_its_language)
     app.connect("autodoc-process-signature", without_paths)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
 

@@ -23,8 +23,8 @@ HEAD = """\
 The libraries that have a session of tests of their own, and what the last recorded run of each said. Made by
 `python docs/make_backends.py` from the files that the runs write; do not edit.
 
-| session | version | Python | passed | failed | not tested, and why |
-|---|---|---|---|---|---|
+| session | version | Python | date | passed | failed | not tested, and why |
+|---|---|---|---|---|---|---|
 """
 
 FOOT = """
@@ -46,7 +46,7 @@ def line(record):
     """Return a run as a line of the table."""
     reasons = "; ".join(f"{what}: {why}" for what, why in record["not_tested"].items())
     cells = (record["backend"], f"{record['module'].partition('.')[0]} {record['version']}", record["python"],
-             f"{record['passed']:,}", record["failed"], reasons)  # fmt: skip
+             record["date"], f"{record['passed']:,}", record["failed"], reasons)  # fmt: skip
     return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
 
 

@@ -19,7 +19,7 @@ def dask_array() -> Any:
     try:
         import dask.array
     except ImportError:
-        raise ImportError("chunked arrays need Dask: pip install 'fc_arrayapi[dask]'") from None
+        raise ImportError("chunked arrays need Dask: pip install 'dask[array]'") from None
     return dask.array
 
 

@@ -11,7 +11,7 @@ def threadpoolctl() -> Any:
     try:
         import threadpoolctl
     except ImportError:
-        raise ImportError("a pass over chunked arrays needs threadpoolctl: pip install 'fc_arrayapi[dask]'") from None
+        raise ImportError("a pass over chunked arrays needs threadpoolctl: pip install threadpoolctl") from None
     return threadpoolctl
 
 

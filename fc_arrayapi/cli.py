@@ -26,10 +26,10 @@ from .plan import size_text
 BACKENDS = {
     "numpy": ("numpy", "numpy"),
     "array-api-strict": ("array_api_strict", "array-api-strict"),
-    "dask": ("dask.array", "fc_arrayapi[dask]"),
-    "torch": ("torch", "fc_arrayapi[torch]"),
-    "jax": ("jax.numpy", "fc_arrayapi[jax]"),
-    "cupy": ("cupy", "fc_arrayapi[cupy]"),
+    "dask": ("dask.array", "dask[array]"),
+    "torch": ("torch", "torch"),
+    "jax": ("jax.numpy", "jax"),
+    "cupy": ("cupy", "cupy-cuda12x"),
 }
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 

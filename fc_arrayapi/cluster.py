@@ -155,7 +155,7 @@ def connected(address: str) -> Iterator[None]:
     try:
         from distributed import Client
     except ImportError:
-        raise ImportError("a cluster needs dask.distributed: pip install 'fc_arrayapi[distributed]'") from None
+        raise ImportError("a cluster needs dask.distributed: pip install distributed") from None
     try:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:

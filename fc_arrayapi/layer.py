@@ -196,7 +196,7 @@ class FullyConnected:
         ----------
         path : path
             Ends in ``.npz`` (NumPy alone reads it) or ``.safetensors`` (needs the extra
-            ``fc_arrayapi[safetensors]``). A file of that name is replaced when the new one is
+            ``safetensors``). A file of that name is replaced when the new one is
             whole and on the disk. Every bit is kept, of NaN and -0.0 too.
 
         Raises
@@ -392,7 +392,7 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError:
-        raise ImportError("a torch.nn.Linear needs PyTorch: pip install 'fc_arrayapi[torch]'") from None
+        raise ImportError("a torch.nn.Linear needs PyTorch: pip install torch") from None
     return torch
 
 

@@ -437,7 +437,7 @@ def zarr_module() -> Any:
     try:
         import zarr
     except ImportError:
-        raise ImportError("a .zarr array needs zarr: pip install 'fc_arrayapi[zarr]'") from None
+        raise ImportError("a .zarr array needs zarr: pip install zarr") from None
     return zarr
 
 
@@ -445,5 +445,5 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError:
-        raise ImportError("an HDF5 dataset needs h5py: pip install 'fc_arrayapi[hdf5]'") from None
+        raise ImportError("an HDF5 dataset needs h5py: pip install h5py") from None
     return h5py

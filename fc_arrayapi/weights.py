@@ -267,9 +267,7 @@ def _safetensors() -> Any:
     try:
         import safetensors.numpy
     except ImportError:
-        raise ImportError(
-            "a .safetensors file needs the safetensors package: pip install 'fc_arrayapi[safetensors]'"
-        ) from None
+        raise ImportError("a .safetensors file needs the safetensors package: pip install safetensors") from None
     return safetensors
 
 

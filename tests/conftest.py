@@ -13,6 +13,7 @@ import os
 import platform
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "module": CHOSEN[0].module,
         "version": importlib.import_module(CHOSEN[0].module.partition(".")[0]).__version__,
         "python": platform.python_version(),
+        "date": datetime.now(UTC).date().isoformat(),
         "passed": len(stats.get("passed", ())),
         "failed": len(stats.get("failed", ())) + len(stats.get("error", ())),
         "skipped": len(stats.get("skipped", ())),

@@ -145,7 +145,7 @@ def test_what_else_does_not_work_fails_the_check_and_a_missing_float64_does_not(
 
 def test_a_backend_that_is_missing_is_named(run, monkeypatch):
     monkeypatch.setattr(cli, "_is_found", lambda name: name != "cupy")
-    fails(run, "check cupy", r"fc-arrayapi check: cupy is not installed: pip install 'fc_arrayapi\[cupy\]'")
+    fails(run, "check cupy", r"fc-arrayapi check: cupy is not installed: pip install 'cupy-cuda12x'")
 
 
 @pytest.mark.parametrize("line", ["", "nonsense", "check nonsense", "forward X.npy", "info --nonsense"])

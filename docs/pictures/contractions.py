@@ -20,7 +20,7 @@ def matrix(axes, left, values, name, indices, marked):
             color=colour if strong else GREY, weight="bold" if strong else "normal",
         )  # fmt: skip
     axes.text(left + columns / 2, 2.55, name, ha="center", va="center", fontsize=14)
-    axes.text(left + columns / 2, -0.4, indices, ha="center", va="center", fontsize=11, color=GREY)
+    axes.text(left + columns / 2, -0.4, indices, ha="center", va="center", fontsize=14, color=GREY)
 
 
 def contraction(file, parts, signs, line):
@@ -30,7 +30,7 @@ def contraction(file, parts, signs, line):
     for (values, name, indices, marked), sign in zip(parts, signs, strict=True):
         matrix(axes, left, values, name, indices, marked)
         left += np.atleast_2d(values).shape[1]
-        axes.text(left + 0.4, 1, sign, ha="center", va="center", fontsize=18)
+        axes.text(left + 0.4, 1, sign, ha="center", va="center", fontsize=24)
         left += 0.8
     axes.set(xlim=(0, 8.2), ylim=(-1.6, 3), aspect="equal")
     axes.axis("off")

@@ -10,7 +10,7 @@ matplotlib.rcParams.update({
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
 })  # fmt: skip
 
-BLUE, ORANGE, GREEN, GREY = "#2a6fb0", "#e07b1a", "#2f8f5b", "#8a8f98"
+BLUE, ORANGE, GREEN, GREY = "#2a6fb0", "#e07b1a", "#2f8f5b", "#686d76"
 PALE = {BLUE: "#cfe2f5", ORANGE: "#fbdcbb", GREEN: "#cdebd9", GREY: "#eceef1"}
 
 

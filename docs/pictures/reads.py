@@ -63,7 +63,7 @@ def main():
     figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
     axes.bar(np.arange(BLOCKS) - 0.2, one_by_one, 0.4, color=ORANGE, label="loss.compute(), dW.compute(), dB.compute()")
     axes.bar(np.arange(BLOCKS) + 0.2, once, 0.4, color=BLUE, label="fc.compute(loss, grads)")
-    axes.set(xlabel="block of X", ylabel="times read", yticks=range(4), ylim=(0, 4.4))
+    axes.set(xlabel="block of X", ylabel="times read", xticks=range(BLOCKS), yticks=range(4), ylim=(0, 4.4))
     axes.tick_params(colors=GREY)
     axes.legend(frameon=False, ncols=2, loc="upper left")
     save(figure, "reads.svg")

@@ -5,6 +5,7 @@ A run is the content of pytest-benchmark's JSON file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
@@ -28,10 +29,12 @@ def is_over(case: dict[str, Any]) -> bool:
 def table(run: dict[str, Any]) -> str:
     """Return a heading and a table for each file of benchmarks."""
     rows = sorted([*cases(run), *run["not_measured"]], key=lambda case: case["group"])
-    return "\n\n".join(
+    text = "\n\n".join(
         "\n".join([f"### {group.rstrip('.')}", "", HEAD, *map(_row, of_group)])
         for group, of_group in groupby(rows, key=lambda case: case["group"])
     )
+    # A number stays beside its spread and its unit, in a narrow window too.
+    return re.sub(r"(?<=[\d±]) (?=[±\d]|(?:ms|us|s|kB|MB)\b|\(over\))", "\N{NO-BREAK SPACE}", text)
 
 
 def _row(case: dict[str, Any]) -> str:
