@@ -13,7 +13,18 @@ from collections.abc import Callable
 from typing import Any
 
 from .lowering import keep, lower
-from .namespace import Array, Namespace, cast, dtype_name, is_numpy, slices_copy, sum_in_own_dtype, sums_pairwise
+from .namespace import (
+    Array,
+    Namespace,
+    cast,
+    dtype_name,
+    for_blas,
+    is_numpy,
+    promotes_alike,
+    slices_copy,
+    sum_in_own_dtype,
+    sums_pairwise,
+)
 
 GRAD_WEIGHT = "nc,ns->cs"
 
@@ -21,9 +32,13 @@ _product = lower(GRAD_WEIGHT)
 
 # A batch up to this long is one call of matmul: accurate enough on every library measured.
 PLAIN_ROWS = 4096
-# Rows that one product of a longer batch sums by itself, and in NumPy. OpenBLAS cuts its sums at a few hundred rows and
-# makes short products in one thread; kernels for narrow matrices elsewhere (MKL) add every row to one number.
-PRODUCT_ROWS, NUMPY_PRODUCT_ROWS = 512, 4096
+# Rows that one product of a longer batch sums by itself. Kernels for narrow matrices (MKL) add every row to one number.
+PRODUCT_ROWS = 512
+# The same in NumPy: OpenBLAS makes short products in one thread, and cuts the sums of long ones at a few hundred rows.
+# But in products of no more than NARROW_PRODUCT multiplications (AVX-512) it adds every row to one number too, and so it
+# does with some columns of a product with a vector, which has one thread up to NARROW_VECTOR features whatever it is.
+NUMPY_PRODUCT_ROWS, NUMPY_NARROW_ROWS, NUMPY_VECTOR_ROWS = 4096, 256, 2048
+NARROW_PRODUCT, NARROW_VECTOR = 10**6, 256
 # Terms that one addition chain of `sum_rows` has, and twice as many at its end.
 SUM_ROWS = 64
 # Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
@@ -37,8 +52,7 @@ COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
 PARTIAL_ELEMENTS = 2**20
 
-# Libraries that share a type of dtypes, as NumPy and JAX do, promote them alike.
-_SUM_DTYPES: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+_SUM_DTYPES: dict[tuple[Namespace, tuple[Any, ...]], tuple[Any, Any]] = {}
 _ONES: dict[Any, Array] = {}
 
 
@@ -54,12 +68,13 @@ def sum_dtypes(xp: Namespace, dtypes: tuple[Any, ...], acc_dtype: Any = None) ->
     acc_dtype : dtype, optional
         The second result, if given; otherwise it is the first one, and at least float32.
     """
-    key = (type(dtypes[0]), dtypes)
-    found = _SUM_DTYPES.get(key)
+    found = _SUM_DTYPES.get((xp, dtypes))
     if found is None:
         dtype = xp.result_type(*dtypes)
         narrow = dtype_name(dtype) in ("float16", "bfloat16")
-        found = keep(_SUM_DTYPES, key, (dtype, xp.zeros(0, dtype=xp.float32).dtype if narrow else dtype))
+        found = dtype, xp.zeros(0, dtype=xp.float32).dtype if narrow else dtype
+        if promotes_alike(xp):
+            keep(_SUM_DTYPES, (xp, dtypes), found)
     return found if acc_dtype is None else (found[0], acc_dtype)
 
 
@@ -133,11 +148,13 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     if not isinstance(rows, int) or rows <= PLAIN_ROWS or (slices_copy(xp) and rows <= COPIED_ROWS):
         if not left.dtype == right.dtype == acc_dtype:
             left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
+        if isinstance(rows, int) and rows > PRODUCT_ROWS:
+            left, right = for_blas(xp, left), for_blas(xp, right)
         return _product(xp, left, right)
     leaf_rows, run_rows = leaf_of(xp, c, s)
 
     def leaf(left: Array, right: Array) -> Array:
-        left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
+        left, right = (for_blas(xp, cast(xp, matrix, acc_dtype)) for matrix in (left, right))
         n, runs = left.shape[0], left.shape[0] // run_rows
         if runs < 2:
             return _product(xp, left, right)
@@ -156,23 +173,31 @@ def _narrower(xp: Namespace, s: Any, c: Any) -> bool:
     """Whether the right matrix belongs on the left, being the narrower one.
 
     MKL and XLA take four to twelve times as long the other way round, for 1024 features and 10 outputs. OpenBLAS does
-    not; and XLA's product of a vector and a matrix, which one column on the left would be, is off by 1e-3 after
-    131,072 rows. A tracer may leave sizes open.
+    not. XLA's product of a vector and a matrix, which one column on the left would be, is off by 1e-3 after 131,072
+    rows: there it goes to the right. A tracer may leave sizes open.
     """
     if is_numpy(xp) or not (isinstance(s, int) and isinstance(c, int)):
         return False
-    return s < c and not (s == 1 and slices_copy(xp))
+    if slices_copy(xp) and 1 in (c, s):
+        return c == 1 < s
+    return s < c
 
 
 def leaf_of(xp: Namespace, c: int, s: int) -> tuple[int, int]:
     """Return the rows of one leaf of dW's pairwise sum, and the rows of each of its products."""
     if slices_copy(xp):
         return COPIED_ROWS, COPIED_ROWS
-    run_rows = NUMPY_PRODUCT_ROWS if is_numpy(xp) else PRODUCT_ROWS
+    run_rows = _numpy_run_rows(c, s) if is_numpy(xp) else PRODUCT_ROWS
     runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
     most_rows = max(LEAF_ROWS, LEAF_ELEMENTS // max(1, c + s))
     leaf_rows = min(most_rows, max(LEAST_LEAF_ROWS, runs_at_once * run_rows))
     return leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once))
+
+
+def _numpy_run_rows(c: int, s: int) -> int:
+    if 1 in (c, s):
+        return PRODUCT_ROWS if c * s <= NARROW_VECTOR else NUMPY_VECTOR_ROWS
+    return NUMPY_NARROW_ROWS if c * s * NUMPY_PRODUCT_ROWS <= NARROW_PRODUCT else NUMPY_PRODUCT_ROWS
 
 
 def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: int) -> Array:

@@ -14,7 +14,8 @@ class Gradients(NamedTuple):
 
     Adding the gradients of two micro-batches gives the gradients of both batches as one:
     dW and dB are summed, and the rows of dX follow each other. Leave dX out with
-    ``needs=("dW", "dB")`` where it is not used.
+    ``needs=("dW", "dB")`` where it is not used. Each sum is rounded to the dtype: before many
+    float16 or bfloat16 gradients are added, make dW and dB float32.
 
     Attributes
     ----------

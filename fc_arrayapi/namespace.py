@@ -24,7 +24,7 @@ _JAX, _MLX, _CUBED = "jax.numpy", "mlx.core", "cubed"
 # The namespace of an array type, found once for each type that was ever seen.
 _OF_TYPE: dict[type, Namespace] = {}
 # Dtypes, each with the same one in this machine's byte order, the only one in which NumPy makes arrays.
-_NATIVE: dict[tuple[type, Any], Any] = {}
+_NATIVE: dict[tuple[Namespace, Any], Any] = {}
 
 
 def of(array: Array, name: str = "array") -> Namespace:
@@ -138,6 +138,11 @@ def slices_copy(xp: Namespace) -> bool:
     return name == _JAX
 
 
+def promotes_alike(xp: Namespace) -> bool:
+    """Say whether a library promotes dtypes to the same one each time: JAX's answer changes with ``jax_enable_x64``."""
+    return xp.__name__ != _JAX
+
+
 def is_numpy(xp: Namespace) -> bool:
     """Say whether a namespace is NumPy's."""
     name: str = xp.__name__
@@ -234,10 +239,11 @@ def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
 
 def sum_in_own_dtype(xp: Namespace, array: Array, axis: int | tuple[int, ...]) -> Array:
     """Sum along axes in the array's own dtype, where the standard's sum would widen integers."""
-    key = type(array.dtype), array.dtype  # the dtypes of two libraries may be equal and not the same
-    dtype = _NATIVE.get(key)
+    dtype = _NATIVE.get((xp, array.dtype))
     if dtype is None:
-        dtype = _NATIVE[key] = xp.result_type(array.dtype)
+        dtype = xp.result_type(array.dtype)
+        if promotes_alike(xp):
+            _NATIVE[xp, array.dtype] = dtype
     if xp.__name__ == _MLX:  # its sum takes no dtype
         return xp.sum(array, axis=axis).astype(dtype)
     return xp.sum(array, axis=axis, dtype=dtype)
@@ -248,6 +254,16 @@ def dtype_name(dtype: Any) -> str:
     if isinstance(dtype, type):  # numpy.float32 itself, which NumPy takes for its dtype
         return dtype.__name__
     return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
+
+
+def for_blas(xp: Namespace, matrix: Array) -> Array:
+    """Return a matrix as BLAS takes it; NumPy adds what lies otherwise in a loop of its own, every row to one number."""
+    if not is_numpy(xp):
+        return matrix
+    rows, columns = matrix.strides
+    if rows >= matrix.itemsize == columns or columns >= matrix.itemsize == rows:
+        return matrix
+    return np.ascontiguousarray(matrix)
 
 
 def cast(xp: Namespace, array: Array, dtype: Any) -> Array:

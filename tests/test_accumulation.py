@@ -18,7 +18,7 @@ EDGES = sorted(
             2 * accumulation.SUM_ROWS,
             accumulation.PLAIN_ROWS,
             accumulation.PLAIN_ROWS + accumulation.PRODUCT_ROWS,
-            2 * accumulation.NUMPY_PRODUCT_ROWS,
+            accumulation.PLAIN_ROWS + accumulation.NUMPY_NARROW_ROWS,
             accumulation.LEAF_ROWS,
             accumulation.COPIED_ROWS,
             2 * accumulation.COPIED_ROWS,
@@ -68,6 +68,18 @@ def test_ten_million_positive_rows(backend, rng, value):
     dB, dW = fc.grad_bias(dY), fc.grad_weight(dY, dY)
     assert np.max(np.abs(namespace.to_numpy(dB) / exact_sum - 1)) < bound
     assert np.max(np.abs(namespace.to_numpy(dW) / exact_product - 1)) < bound_of_product
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "strided"])
+@pytest.mark.parametrize(("C", "S"), [(2, 2), (3, 1), (1, 3), (16, 4), (64, 16), (300, 1), (1, 300)])
+def test_constant_rows_of_any_width(backend, C, S, layout):
+    rows = 100_000  # of X and dY in memory of their own: NumPy sums the products of an array with itself otherwise
+    X, dY = (np.full((rows, n), 0.1, "float32") for n in (C, S))
+    if layout == "strided":
+        X, dY = (np.repeat(array, 2, axis=1)[:, ::2] for array in (X, dY))
+    dW = fc.grad_weight(*(backend.asarray(array, chunks=(60_000, array.shape[1])) for array in (X, dY)))
+    bound = {"jax.numpy": 1e-4}.get(backend.module, 6e-6 if max(C, S) < 300 else 3e-5)
+    assert np.max(np.abs(namespace.to_numpy(dW) / (rows * float(X[0, 0]) ** 2) - 1)) < bound
 
 
 @pytest.mark.needs("float16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -141,3 +142,20 @@ def test_only_weights_may_be_numpy_beside_a_dask_batch(backend, batch):
 def test_a_module_that_is_no_array_library_is_refused():
     with pytest.raises(TypeError, match=r"^xp is <module 're'.*: pass the module of an array library, for example "):
         fc.FullyConnected.init(2, 2, xp=re)
+
+
+@pytest.mark.only("jax.numpy")
+def test_what_jax_promotes_to_is_asked_each_time_and_of_jax_alone(backend):
+    import jax
+
+    rows = np.asarray([[2.0**24], [1.0], [2.0]])
+    calls = (fc.grad_bias, lambda dY: fc.grad_weight(dY, dY)[0], lambda dY: fc.einsum("ns->s", dY))
+    with jax.enable_x64(True):
+        wide = backend.xp.asarray(rows)
+    for call in calls:
+        with jax.enable_x64(False), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # JAX says that it rounds
+            call(wide)
+        assert call(rows).dtype == "float64"
+        with jax.enable_x64(True):
+            assert call(wide).dtype == "float64"
