@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import reprlib
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +16,9 @@ Result = TypeVar("Result")
 
 # A header of plain numbers takes 128 bytes; numpy parses none that is longer than 10,000.
 HEADER_BYTES = 12 + 10_000
+
+# NumPy has no array of more.
+MOST_AXES = 64
 
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -38,9 +42,9 @@ def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) 
     try:
         shape, fortran_order, dtype = parsed(lambda: _parse(head))
     except Exception as error:  # numpy lets out whatever Python's own parsers raise
-        raise ValueError(f"{where}: has no .npy header ({error or type(error).__name__})") from None
-    if min(shape, default=0) < 0 or too_large(shape, dtype):
-        raise ValueError(f"{where}: its header asks for the shape {shape}")
+        raise ValueError(f"{where}: has no .npy header ({brief(error)})") from None
+    if any(isinstance(length, bool) or length < 0 for length in shape) or too_large(shape, dtype):
+        raise ValueError(f"{where}: its header asks for the shape {reprlib.repr(shape)}")
     if dtype.hasobject:
         raise ValueError(f"{where}: holds Python objects, which are never unpickled here")
     expected = head.tell() + math.prod(map(int, shape)) * dtype.itemsize
@@ -73,4 +77,11 @@ def parsed(read: Callable[[], Result]) -> Result:
 
 def too_large(shape: tuple[int, ...], dtype: Any) -> bool:
     """Whether NumPy has no array of this shape; it looks at the other axes of an empty array too."""
-    return bool(math.prod(max(1, int(length)) for length in shape) * np.dtype(dtype).itemsize > sys.maxsize)
+    size = math.prod(max(1, int(length)) for length in shape) * np.dtype(dtype).itemsize
+    return len(shape) > MOST_AXES or size > sys.maxsize
+
+
+def brief(said: object) -> str:
+    """Return what an error or dtype says, cut where it repeats a long header, or the name of an error that is mute."""
+    text = str(said) or type(said).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +16,7 @@ import numpy as np
 from . import alignment, chunked
 from .disk import AnyPath
 from .namespace import Array, NumPyArray
-from .npy import read_npy_header, too_large
+from .npy import brief, read_npy_header, too_large
 
 BLOCK_BYTES = 128 * 2**20
 
@@ -41,6 +43,7 @@ def open_array(path: AnyPath, rows: int | None = None) -> Array:
     A Zarr array that `store` wrote has all its chunks, and one that is missing or cut short is
     an error. In other Zarr arrays, and in HDF5, a missing chunk stands for the fill value, as
     these formats say: a chunk that was lost can not be told from one that was never written.
+    A damaged chunk is an error of the block that it lies in, where its codec notices the damage.
 
     Parameters
     ----------
@@ -151,12 +154,17 @@ class Source:
         """Keep what Dask asks for, if it is an array of rows of numbers."""
         if not isinstance(dtype, np.dtype) or dtype.hasobject or dtype.kind in "SUMm":
             raise ValueError(
-                f"{where}: holds Python objects, strings or times (dtype {dtype}), which are not read here"
+                f"{where}: holds Python objects, strings or times (dtype {brief(dtype)}), which are not read here"
+            )
+        if dtype.subdtype is not None or dtype.itemsize == 0:  # more axes, or fewer bytes, than the shape asks for
+            raise ValueError(
+                f"{where}: its elements are arrays themselves or take no bytes, which are not read here (dtype "
+                f"{brief(dtype)})"
             )
         if not shape:
             raise ValueError(f"{where}: holds a single number, not an array of rows")
         if too_large(shape, dtype):
-            raise ValueError(f"{where}: has shape {tuple(shape)}, of which no machine holds an array")
+            raise ValueError(f"{where}: has shape {reprlib.repr(tuple(shape))}, of which no machine holds an array")
         self.shape, self.dtype, self.ndim = tuple(map(int, shape)), dtype, len(shape)
 
 
@@ -202,8 +210,8 @@ class _NpyFolder(Source):
         for part in self.parts:
             if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
                 raise ValueError(
-                    f"{part.path}: has rows of shape {part.shape[1:]} and dtype {part.dtype}, {first.path.name} before "
-                    f"it has {first.shape[1:]} and {first.dtype}: all parts must agree"
+                    f"{part.path}: has rows of shape {part.shape[1:]} and dtype {brief(part.dtype)}, "
+                    f"{first.path.name} before it has {first.shape[1:]} and {brief(first.dtype)}: all parts must agree"
                 )
         self.places = alignment.bounds([part.shape[0] for part in self.parts])
         self._describe(str(path), (self.places[-1][1], *first.shape[1:]), first.dtype)
@@ -257,10 +265,11 @@ class _ZarrArray(Source):
         zarr = zarr_module()
         try:
             array = zarr.open(path, mode="r")
+            self._whole = isinstance(array, zarr.Array) and _is_whole(array)
         except PermissionError:
             raise
         except Exception as error:  # metadata of another form raise whatever zarr meets first
-            raise ValueError(f"{path}: holds no Zarr array ({error or type(error).__name__})") from None
+            raise ValueError(f"{path}: holds no Zarr array ({brief(error)})") from None
         if isinstance(array, zarr.Group):
             # Not `array.array_keys()`, which warns of folders that are no part of the group.
             names = [inner.name for inner in path.iterdir() if _has_zarr_metadata(inner)]
@@ -279,7 +288,6 @@ class _ZarrArray(Source):
         self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
         self._metadata = next(path / name for name in _ZARR_METADATA if name in files)
         self._state = files[self._metadata.name]
-        self._whole = _is_whole(array)
         if self._whole:
             self._check_chunks(lambda name: files.get(name, (0, 0))[0], [slice(None)] * self.ndim)
 
@@ -293,15 +301,15 @@ class _ZarrArray(Source):
         _check_unchanged(self._metadata, self._state)
         if self._whole:
             self._check_chunks(self._size_of, index)
-        return np.asarray(zarr_module().open_array(self.path, mode="r")[index])
+        array = zarr_module().open_array(self.path, mode="r")
+        start, stop = _range(index[0], self.shape[0])
+        with _damage(f"{self.path}: rows {start} to {stop} can not be read: a chunk is damaged"):
+            return np.asarray(array[index])
 
     def _check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
         """Raise if a chunk that an index reaches has no file of its full size."""
         full = math.prod(self.chunks) * self.dtype.itemsize
-        ranges = [
-            at.indices(length)[:2] if isinstance(at, slice) else (at, at + 1)
-            for at, length in zip(index, self.shape, strict=True)
-        ]
+        ranges = [_range(at, length) for at, length in zip(index, self.shape, strict=True)]
         for number in chunks_reached(ranges, self.chunks):
             size = size_of(chunk_file(number))
             if size != full:
@@ -312,6 +320,24 @@ class _ZarrArray(Source):
 
     def _size_of(self, name: str) -> int:
         return size_at(os.path.join(self.path, name))
+
+
+def _range(at: Any, length: int) -> tuple[int, int]:
+    """Return where a slice, or the slice of a number, starts and stops."""
+    return at.indices(length)[:2] if isinstance(at, slice) else (at, at + 1)
+
+
+@contextlib.contextmanager
+def _damage(what: str) -> Iterator[None]:
+    """Turn what a library raises over damage, which may be anything and names no file, into a ValueError."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system refused, as with too many open files
+            raise
+        raise ValueError(f"{what} ({brief(error)}): write it anew") from None
 
 
 def chunks_reached(ranges: Sequence[tuple[int, int]], chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -369,7 +395,8 @@ class _Hdf5Dataset(Source):
         h5py = _h5py()
         with _open_hdf5(h5py, path) as file:
             names: list[str] = []
-            file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
+            with _damage(f"{path}: its list of datasets is damaged"):
+                file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
             wanted = _one_of(names, f"{path}::{{}}")
             if not dataset:
                 raise ValueError(f"{path}: name the dataset: open {wanted}")
@@ -405,7 +432,12 @@ class _Hdf5Dataset(Source):
 
     def __getitem__(self, index: Any) -> NumPyArray:
         _check_unchanged(self.path, self._state)
-        with _open_hdf5(_h5py(), self.path) as file:
+        start, stop = _range(index[0], self.shape[0])
+        damage = _damage(
+            f"{self.path}::{self.dataset}: rows {start} to {stop} can not be read: a chunk is damaged, or its filter "
+            f"is not installed"
+        )
+        with _open_hdf5(_h5py(), self.path) as file, damage:
             return np.asarray(file[self.dataset][index])
 
 

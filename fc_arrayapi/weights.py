@@ -25,7 +25,7 @@ import numpy as np
 from . import namespace
 from .disk import AnyPath, flush
 from .namespace import Array, NumPyArray
-from .npy import parsed, read_npy_header, too_large
+from .npy import brief, parsed, read_npy_header, too_large
 
 WEIGHT_DTYPES = ("float16", "float32", "float64")
 
@@ -133,7 +133,7 @@ def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], li
             raise TypeError(f"{path}: {name} has dtype {dtype}; weights are {', '.join(WEIGHT_DTYPES)}")
         rank, axes = {"W": (2, "(C, S)"), "B": (1, "(S,)")}[name]
         if len(shape) != rank:
-            raise ValueError(f"{path}: {name} has shape {shape}; the {name} of a layer is {axes}")
+            raise ValueError(f"{path}: {name} has shape {reprlib.repr(shape)}; the {name} of a layer is {axes}")
         if too_large(shape, dtype):
             raise ValueError(f"{path}: {name} has shape {shape}, of which no machine holds an array")
         needed += math.prod(shape) * np.dtype(dtype).itemsize
@@ -192,7 +192,7 @@ def _read_npz(path: Path, limit: int) -> dict[str, NumPyArray]:
     except (*broken, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is of a place that no file has
             raise
-        raise ValueError(f"{path}: is no whole .npz file ({error or type(error).__name__})") from None
+        raise ValueError(f"{path}: is no whole .npz file ({brief(error)})") from None
 
 
 def _read_member(archive: Any, member: Any) -> NumPyArray:
@@ -260,7 +260,7 @@ def _read_safetensors(path: Path, limit: int) -> dict[str, NumPyArray]:
             _check_arrays(path, headers, limit)
             return {name: file.get_tensor(name) for name in slices}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: is no whole .safetensors file ({error})") from None
+        raise ValueError(f"{path}: is no whole .safetensors file ({brief(error)})") from None
 
 
 def _safetensors() -> Any:

@@ -12,14 +12,20 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from hostile import MEGABYTE, X, full, memory_below, npy
+from hostile import LONGEST, MEGABYTE, X, full, memory_below, npy
 
 import fc_arrayapi as fc
 from fc_arrayapi import storage
 
+NO_NUMBERS = "its elements are arrays themselves or take no bytes, which are not read here"
+
 
 def data(header):
     return npy(header=header, data=bytes(80))
+
+
+def shaped(length):
+    return b"{'descr': '<f8', 'fortran_order': False, 'shape': (" + length + b",)}"
 
 
 @pytest.mark.parametrize(
@@ -31,10 +37,21 @@ def data(header):
         (data({"shape": (2, 10)})[:-1], "has 207 bytes, its header asks for 288: the file was cut short"),
         (data({"shape": (-1, 2)}), "its header asks for the shape (-1, 2)"),
         (data({"shape": (2**70, 0)}), f"its header asks for the shape ({2**70}, 0)"),
+        (data({"shape": (True, 3)}), "its header asks for the shape (True, 3)"),
+        (data({"shape": (10, False)}), "its header asks for the shape (10, False)"),
+        (data({"shape": (1,) * 65}), "its header asks for the shape (1, 1, 1, 1, 1, 1, ...)"),
+        (data(shaped(b"1" + b"0" * 4000)), f"its header asks for the shape (1{'0' * 17}...{'0' * 19},)"),
         (data({"shape": ()}), "holds a single number, not an array of rows"),
+        (npy(header={"descr": "(4,)<f8", "shape": (10,)}, data=bytes(320)), f"{NO_NUMBERS} (dtype ('<f8', (4,)))"),
+        (npy(header={"descr": ("<f8", (4,)), "shape": (10,)}, data=bytes(320)), f"{NO_NUMBERS} (dtype ('<f8', (4,)))"),
+        (npy(header={"descr": ("<f8", (1,)), "shape": (10,)}, data=bytes(80)), f"{NO_NUMBERS} (dtype ('<f8', (1,)))"),
+        (npy(header={"descr": ([("a" * 9000, "<f8")], (4,)), "shape": (10,)}, data=bytes(320)),
+         f"{NO_NUMBERS} (dtype ([('aaa...)"),
+        (npy(header={"descr": "|V0", "shape": (10**12,)}), f"{NO_NUMBERS} (dtype |V0)"),
+        (npy(header={"descr": [], "shape": (10**12,)}), f"{NO_NUMBERS} (dtype [])"),
         (npy(header=b"(" * 5000), "has no .npy header (...)"),
-        (npy(header=b"{'descr': '<f8', 'fortran_order': False, 'shape': (" + b"-" * 9000 + b"1,)}"),
-         "has no .npy header (...)"),
+        (npy(header=shaped(b"-" * 9000 + b"1")), "has no .npy header (...)"),
+        (data({"descr": "f" * 9000, "shape": (1,)}), "has no .npy header (descr is not a valid dtype descriptor: ...)"),
         (npy(header=b"{[]: 1}"), "has no .npy header (...)"),
         (npy(header=b"{'descr': {1: 2}, 'fortran_order': False, 'shape': (1,)}"), "has no .npy header (...)"),
         (npy(header=b" " * 10**6), "has no .npy header (EOF: ...)"),
@@ -48,8 +65,9 @@ def data(header):
 def test_each_hostile_npy_file_has_its_message(tmp_path, content, message):
     path = tmp_path / "x.npy"
     path.write_bytes(content)
-    with memory_below(5 * MEGABYTE), pytest.raises(ValueError, match=full(f"{path}: {message}")):
+    with memory_below(5 * MEGABYTE), pytest.raises(ValueError, match=full(f"{path}: {message}")) as raised:
         storage._open(str(path))
+    assert len(str(raised.value)) < LONGEST
 
 
 @pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required additional header parsing")
@@ -81,7 +99,8 @@ GRID = "chunk_grid"
         "", "{", "[]", "null", '"x"', '{"zarr_format": 9, "node_type": "array"}',
         *(json.dumps({**ARRAY, key: value}) for key, value in (
             ("shape", [-10, 4]), ("shape", "x"), ("shape", [1.5, 4]), ("data_type", "nonsense"), ("codecs", []),
-            ("codecs", 5), ("codecs", [{"name": "numcodecs.pickle"}]), ("fill_value", "x"), ("node_type", "group"),
+            ("codecs", 5), ("codecs", [{"name": "numcodecs.pickle"}]), ("codecs", [{"name": "x" * 50_000}]),
+            ("fill_value", "x"), ("node_type", "group"), ("attributes", 5), ("attributes", []),
             (GRID, {"name": "regular", "configuration": {"chunk_shape": [0, 4]}}),
             (GRID, {"name": "regular", "configuration": {"chunk_shape": [2]}}),
         )),
@@ -92,8 +111,9 @@ def test_metadata_that_are_not_zarrs(tmp_path, metadata):
     path = tmp_path / "x.zarr"
     path.mkdir()
     (path / "zarr.json").write_text(metadata)
-    with pytest.raises(ValueError, match=full(f"{path}: holds no Zarr array (...)")):
+    with pytest.raises(ValueError, match=full(f"{path}: holds no Zarr array (...)")) as raised:
         storage._open(str(path))
+    assert len(str(raised.value)) < LONGEST
 
 
 @pytest.mark.parametrize("where", ["filters", "compressor"])
@@ -213,6 +233,137 @@ def test_a_missing_chunk_of_another_writer_is_the_fill_value(backend, tmp_path, 
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("X", shape=X.shape, dtype=X.dtype, chunks=(2, 4), fillvalue=7.0)[:4] = X[:4]
     np.testing.assert_array_equal(fc.open_array(f"{tmp_path / 'x.h5'}::X", rows=2).compute(), expected)
+
+
+# Chunks that are damaged.
+
+
+def write_damaged(path, *, damage=lambda content: content[: len(content) // 2], **options):
+    """Write a Zarr array or HDF5 dataset of five chunks, of which the fourth is damaged, and return what opens it."""
+    if path.suffix == ".zarr":
+        zarr.create_array(path, data=X, chunks=(2, 4), **options)
+        (path / "c/3/0").write_bytes(damage((path / "c/3/0").read_bytes()))
+        return storage._open(str(path))
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset("X", data=X, chunks=(2, 4), **options)
+        chunk = dataset.id.get_chunk_info(3)
+    with open(path, "r+b") as file:
+        file.seek(chunk.byte_offset)
+        content = damage(file.read(chunk.size))
+        file.seek(chunk.byte_offset)
+        file.write(content.ljust(chunk.size, b"\0"))
+    return storage._open(f"{path}::X")
+
+
+DAMAGED = {
+    "x.zarr": "a chunk is damaged ({}): write it anew",
+    "x.h5": "a chunk is damaged, or its filter is not installed ({}): write it anew",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error"),
+    [
+        ("x.zarr", {"compressors": zarr.codecs.GzipCodec()}, "Compressed file ended ..."),
+        ("x.zarr", {"compressors": zarr.codecs.ZstdCodec()}, "..."),
+        ("x.zarr", {"compressors": None}, "cannot reshape array of size 4 into shape (2,4)"),
+        (
+            "x.zarr",
+            {"compressors": None, "damage": lambda content: content[:3]},
+            "When changing to a larger dtype, ...",
+        ),
+        ("x.h5", {"compression": "gzip"}, "... (filter returned failure during read)"),
+    ],
+)
+def test_a_damaged_chunk_is_named(tmp_path, name, options, error):
+    source = write_damaged(tmp_path / name, **options)
+    where = str(tmp_path / name) + ("::X" if name == "x.h5" else "")
+    for index, rows in (((slice(4, 8), slice(None)), "4 to 8"), ((slice(6, None), 1), "6 to 10"), ((7, 1), "7 to 8")):
+        message = f"{where}: rows {rows} can not be read: {DAMAGED[name].format(error)}"
+        with pytest.raises(ValueError, match=full(message)):
+            source[index]
+    np.testing.assert_array_equal(source[:6, :], X[:6])
+    np.testing.assert_array_equal(source[8, :], X[8])
+
+
+@pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "no"), OSError(24, "Too many open files")])
+@pytest.mark.parametrize("name", ["x.zarr", "x.h5"])
+def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, name, error):
+    source = write_damaged(tmp_path / name, damage=lambda content: content)
+
+    def refuse(array, index):
+        raise error
+
+    for kind in (zarr.Array, h5py.Dataset):
+        monkeypatch.setattr(kind, "__getitem__", refuse)
+    with pytest.raises(type(error)) as raised:
+        source[:, :]
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("name", ["x.zarr", "x.h5"])
+def test_a_file_that_is_gone_is_no_damage(tmp_path, name):
+    source = write_damaged(tmp_path / name, damage=lambda content: content)
+    (tmp_path / name).rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / name))):
+        source[:, :]
+
+
+def test_what_a_library_says_of_damage_is_cut(tmp_path, monkeypatch):
+    source = write_damaged(tmp_path / "x.zarr", damage=lambda content: content)
+    monkeypatch.setattr(zarr.Array, "__getitem__", lambda array, index: {}["x" * 50_000])
+    with pytest.raises(ValueError, match=r": a chunk is damaged \('x{199}\.\.\.\): write it anew$"):
+        source[:, :]
+
+
+def test_a_damaged_list_of_hdf5_datasets(tmp_path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["X"] = X
+    path.write_bytes(path.read_bytes().replace(b"TREE", b"tree"))
+    with pytest.raises(ValueError, match=full(f"{path}: its list of datasets is damaged (...): write it anew")):
+        storage._open(f"{path}::X")
+
+
+def test_hdf5_elements_that_are_arrays(tmp_path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", (10,), np.dtype(("<f8", (4,))))
+    with pytest.raises(ValueError, match=full(f"{path}::X: {NO_NUMBERS} (dtype ('<f8', (4,)))")):
+        storage._open(f"{path}::X")
+
+
+def test_hdf5_strings_of_a_long_name(tmp_path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("X", (10,), [("a" * 9000, h5py.string_dtype())])
+    message = f"{path}::X: holds Python objects, strings or times (dtype [('aaa...), which are not read here"
+    with pytest.raises(ValueError, match=full(message)) as raised:
+        storage._open(f"{path}::X")
+    assert len(str(raised.value)) < LONGEST
+
+
+def test_parts_of_long_names(tmp_path):
+    for number in range(2):
+        np.save(tmp_path / f"part-{number}.npy", np.zeros(4, [(f"{number}" * 9000, "f8")]))
+    message = (
+        f"{tmp_path / 'part-1.npy'}: has rows of shape () and dtype [('111..., part-0.npy before it has () and "
+        f"[('000...: all parts must agree"
+    )
+    with pytest.raises(ValueError, match=full(message)) as raised:
+        storage._open(str(tmp_path))
+    assert len(str(raised.value)) < 2 * LONGEST
+
+
+def test_a_zarr_shape_of_too_many_axes(tmp_path):
+    path = tmp_path / "x.zarr"
+    path.mkdir()
+    grid = {"name": "regular", "configuration": {"chunk_shape": [1] * 1000}}
+    (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [1] * 1000, GRID: grid}))
+    message = f"{path}: has shape (1, 1, 1, 1, 1, 1, ...), of which no machine holds an array"
+    with pytest.raises(ValueError, match=full(message)) as raised:
+        storage._open(str(path))
+    assert len(str(raised.value)) < LONGEST
 
 
 # Links.

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hostile import (
     DTYPES,
+    LONGEST,
     MEGABYTE,
     WHOLE_NPZ,
     WHOLE_TENSORS,
@@ -71,6 +72,10 @@ HOSTILE_NPZ = {
     "integers": (npz(("W.npy", npy(W.astype("i8")))), f"W has dtype int64; {DTYPES}"),
     "complex": (npz(("W.npy", npy(W.astype("c8")))), f"W has dtype complex64; {DTYPES}"),
     "records": (npz(("W.npy", npy(np.zeros((2, 2), [("a", "f8")])))), f"W has dtype void64; {DTYPES}"),
+    "arrays of numbers": (
+        npz(("W.npy", npy(header={"descr": ("<f8", (2,)), "shape": (2, 3)}, data=bytes(96)))),
+        f"W has dtype void128; {DTYPES}",
+    ),
     "strings of no length": (
         npz(("W.npy", npy(header={"descr": "|S0", "shape": (2**40, 2)}))), f"W has dtype bytes; {DTYPES}"
     ),
@@ -90,7 +95,16 @@ HOSTILE_NPZ = {
         npz(("W.npy", npy(header={"shape": (0, 2**62)}))),
         "W.npy: its header asks for the shape (0, 4611686018427387904)",
     ),
+    "a shape that is no numbers": (
+        npz(("W.npy", npy(header={"shape": (True, 3)}, data=bytes(24)))),
+        "W.npy: its header asks for the shape (True, 3)",
+    ),
+    "more axes than arrays have": (
+        npz(("W.npy", npy(header={"shape": (1,) * 3000}, data=bytes(8)))),
+        "W.npy: its header asks for the shape (1, 1, 1, 1, 1, 1, ...)",
+    ),
     "no header": (npz(("W.npy", b"no array")), "W.npy: has no .npy header (...)"),
+    "a header of 10,000 signs": (npz(("W.npy", npy(header=b"?" * 9990))), "W.npy: has no .npy header (...)"),
     "a header of 64 MB": (
         npz(("W.npy", npy(header=b" " * 2**26)), compression=DEFLATED),
         "W.npy: ... bytes ask for 67108876, more than 100 times as many, as bombs do: if it is yours, write it "
@@ -122,6 +136,10 @@ HOSTILE_NPZ = {
         "W.npy: is compressed by method 12; numpy.savez and numpy.savez_compressed write 0 and 8",
     ),
     "encrypted": (npz(("W.npy", npy(W)), flag_bits=1), "W.npy: is encrypted: write it with numpy.savez"),
+    "a long name before the member": (
+        npz((f"{'W' * 60000}.npy", npy(W)), filename="W.npy"),
+        "is no whole .npz file (File name in directory 'W.npy' and header b'WWW...)",
+    ),
     "a later zip": (npz(("W.npy", npy(W)), extract_version=99), "is no whole .npz file (zip file version 9.9)"),
     "a patch": (npz(("W.npy", npy(W)), flag_bits=0x20), "is no whole .npz file (compressed patched data (flag bit 5))"),
     "a name that is no text": (
@@ -169,6 +187,11 @@ HOSTILE_TENSORS = {
         safetensors({"W": tensor([0, 2**62])}),
         "W has shape (0, 4611686018427387904), of which no machine holds an array",
     ),
+    "more axes than arrays have": (
+        safetensors({"W": tensor([1] * 30_000)}, bytes(8)),
+        "W has shape (1, 1, 1, 1, 1, 1, ...); the W of a layer is (C, S)",
+    ),
+    "a dtype of 100,000 signs": (safetensors({"W": tensor([2, 3], dtype="F" * 10**5)}, bytes(48)), NOT_WHOLE),
     "a negative shape": (safetensors({"W": {**tensor([2, 3]), "shape": [-2, -3]}}, bytes(48)), NOT_WHOLE),
     "more than there is": (safetensors({"W": tensor([2**15, 2**15])}, bytes(48)), NOT_WHOLE),
     "another size than its shape": (safetensors({"W": {**tensor([2, 3]), "shape": [200, 3]}}, bytes(48)), NOT_WHOLE),
@@ -203,6 +226,7 @@ def test_each_hostile_weight_file_has_its_message_and_takes_no_memory(tmp_path, 
     with memory_below(50 * MEGABYTE), pytest.raises(expected, match=pattern) as raised:
         fc.FullyConnected.load(path)
     assert raised.type is expected
+    assert len(str(raised.value)) < LONGEST
 
 
 @pytest.mark.parametrize("name", ["layer.npz", "layer.safetensors"])
