@@ -35,8 +35,8 @@ PLAIN_ROWS = 4096
 # Rows that one product of a longer batch sums by itself. Kernels for narrow matrices (MKL) add every row to one number.
 PRODUCT_ROWS = 512
 # The same in NumPy: OpenBLAS makes short products in one thread, and cuts the sums of long ones at a few hundred rows.
-# But in products of no more than NARROW_PRODUCT multiplications (AVX-512) it adds every row to one number too, and so it
-# does with some columns of a product with a vector, which has one thread up to NARROW_VECTOR features whatever it is.
+# But in products of no more than NARROW_PRODUCT multiplications (AVX-512) it adds every row to one number too, and so
+# it does with some columns of a product with a vector, which has one thread up to NARROW_VECTOR features in any case.
 NUMPY_PRODUCT_ROWS, NUMPY_NARROW_ROWS, NUMPY_VECTOR_ROWS = 4096, 256, 2048
 NARROW_PRODUCT, NARROW_VECTOR = 10**6, 256
 # Terms that one addition chain of `sum_rows` has, and twice as many at its end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import importlib.metadata
 import importlib.util
@@ -35,6 +36,14 @@ OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
 # What a person can mend. Other exceptions are printed with their type.
 MENDABLE = (ImportError, OSError, TypeError, ValueError)
+# What to do about an error of the system.
+ADVICE = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room, your quota is used up",
+    errno.EACCES: "change its permissions, or take another path",
+    errno.EPERM: "change its permissions, or take another path",
+    errno.EROFS: "take a path that can be written to",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,11 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _in_one_line(error: Exception) -> str:
     """Return what an exception and its notes say, with the options as they are written in a shell."""
     text = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename}: {str(error.strerror).lower()}: check the path"
-    if not isinstance(error, MENDABLE):
+    if isinstance(error, OSError) and error.errno is not None:
+        where = "" if error.filename is None else f"{error.filename}: "
+        text = f"{where}{str(error.strerror).lower()}: {ADVICE.get(error.errno, 'check the path')}"
+    elif isinstance(error, MemoryError):
+        text = "out of memory: take fewer --rows or --threads"
+    elif not isinstance(error, MENDABLE):
         text = f"{type(error).__name__}: {text}; --debug shows where"
-    text = " ".join(" ".join([text, *getattr(error, "__notes__", ())]).split())
+    text = " ".join(". ".join([text, *getattr(error, "__notes__", ())]).split())
     text = text.replace("call store with ", "pass ")
     return text.replace("resume=True", "--resume").replace("overwrite=True", "--overwrite")
 
@@ -144,6 +156,10 @@ def _open(given: argparse.Namespace) -> tuple[Array, Array | None]:
 
 def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
     """Make all results in one pass, and say what was written."""
+    inputs = {Path(str(path)).resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
+    for path in targets:
+        if path.resolve() in inputs:
+            raise ValueError(f"{path}: is read by this pass: write the result under another name")
     started = time.perf_counter()
     with redirect_stdout(sys.stderr):  # where Dask's progress goes
         fc.store(targets, resume=given.resume, overwrite=given.overwrite, progress=sys.stderr.isatty())
@@ -215,7 +231,14 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="fc-arrayapi", description="The fully connected layer Y = XW + B and its gradients.")
+    parser = _Parser(
+        prog="fc-arrayapi",
+        description="The fully connected layer Y = XW + B and its gradients.",
+        epilog="examples:\n  fc-arrayapi plan X.npy --weights layer.npz\n"
+        "  fc-arrayapi forward X.npy --weights layer.npz --out Y.zarr\n"
+        "fc-arrayapi COMMAND --help has more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=fc.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

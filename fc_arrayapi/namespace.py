@@ -140,7 +140,8 @@ def slices_copy(xp: Namespace) -> bool:
 
 def promotes_alike(xp: Namespace) -> bool:
     """Say whether a library promotes dtypes to the same one each time: JAX's answer changes with ``jax_enable_x64``."""
-    return xp.__name__ != _JAX
+    name: str = xp.__name__
+    return name != _JAX
 
 
 def is_numpy(xp: Namespace) -> bool:
@@ -257,7 +258,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def for_blas(xp: Namespace, matrix: Array) -> Array:
-    """Return a matrix as BLAS takes it; NumPy adds what lies otherwise in a loop of its own, every row to one number."""
+    """Return a matrix as BLAS takes it: what lies otherwise NumPy sums in a loop, every row to one number."""
     if not is_numpy(xp):
         return matrix
     rows, columns = matrix.strides

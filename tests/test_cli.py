@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -238,6 +239,43 @@ def test_a_layer_without_bias_has_no_dB(run, files, batch, backend):
         run, "backward X.npy dY.npy --weights layer.npz --out more --needs dW,dB",
         "fc-arrayapi backward: layer.npz has no B, so there is no dB: leave it out of --needs",
     )  # fmt: skip
+
+
+@dask_only
+def test_a_result_never_takes_the_place_of_what_is_read(run, files, backend):
+    before = Path("X.npy").read_bytes()
+    for out in ("X.npy", "./X.npy"):
+        fails(
+            run, f"forward X.npy --weights layer.npz --out {out} --overwrite",
+            "fc-arrayapi forward: X.npy: is read by this pass: write the result under another name",
+        )  # fmt: skip
+    assert Path("X.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "Y.zarr"),
+         "Y.zarr: no space left on device: make room on the disk. The rest is kept: pass --resume"),
+        (OSError(errno.ENOSPC, "No space left on device"),
+         "no space left on device: make room on the disk. The rest is kept: pass --resume"),
+        (PermissionError(errno.EACCES, "Permission denied", "Y.zarr"),
+         "Y.zarr: permission denied: change its permissions, or take another path. The rest is kept: pass --resume"),
+        (MemoryError(), "out of memory: take fewer --rows or --threads. The rest is kept: pass --resume"),
+        (ValueError("x"), "x. The rest is kept: pass --resume"),
+        (KeyError("x"), "KeyError: 'x'; --debug shows where. The rest is kept: pass --resume"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_to_do(error, line):
+    error.add_note("The rest is kept: call store with resume=True")
+    assert cli._in_one_line(error) == line
+
+
+def test_help_has_examples(run):
+    for line in ("--help", "info --help", "check --help", "plan --help", "forward --help", "backward --help"):
+        code, printed, complaint = run(line)
+        assert (code, complaint) == (0, "")
+        assert "examples:\n  fc-arrayapi " in printed
 
 
 @dask_only
