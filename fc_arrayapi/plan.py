@@ -14,6 +14,8 @@ from .namespace import Array, Namespace
 SMALL_BLOCK = 8 * 2**20
 MANY_BLOCKS = 100
 LARGE_BLOCK = 2**30
+# Memory of blocks below this stays with glibc's allocator when they are done (M_MMAP_THRESHOLD grows to 32 MiB).
+KEPT_BLOCK = 2**25
 
 
 @dataclass(frozen=True, repr=False)
@@ -313,7 +315,7 @@ def _held(array: Array, X: Array, block: float) -> float:
 
     Where it is put together from other blocks, or cut from them, those are held beside it.
     """
-    return block + _as_it_comes(array) if _is_cut(array, X) else _copies(array) * block
+    return block + _as_it_comes(array) if _is_cut(array, X) else _taken(_copies(array) * block, block)
 
 
 def _is_cut(array: Array, X: Array) -> bool:
@@ -323,7 +325,13 @@ def _is_cut(array: Array, X: Array) -> bool:
 
 def _as_it_comes(array: Array) -> float:
     """Return the bytes of a block that others are cut from, or of the blocks that one is put together from."""
-    return _copies(array) * int(array.shape[-1] * array.dtype.itemsize) * _most_rows(array)
+    block = int(array.shape[-1] * array.dtype.itemsize) * _most_rows(array)
+    return _taken(_copies(array) * block, block)
+
+
+def _taken(copies: float, block: float) -> float:
+    """Return what copies of a block take: of one that the allocator keeps, once more, for the next to go into."""
+    return copies * (2 if block < KEPT_BLOCK else 1)
 
 
 def _copies(array: Array) -> int:
