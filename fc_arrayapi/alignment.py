@@ -84,31 +84,30 @@ def whole_features(
     """
     operands = list(operands)
     for label in ("c", "s"):
-        too_large = merge_blocks(operands, indices, label)
-        if too_large is not None:
-            k, axis = too_large
+        for k, axis in merge_blocks(operands, indices, label):
             message = _features_in_blocks(where, names[k], label, operands[k], axis)
             warnings.warn(message, UserWarning, stacklevel=_callers_level())
     return operands
 
 
-def merge_blocks(operands: list[Array], indices: Sequence[Sequence[str]], label: str) -> tuple[int, int] | None:
+def merge_blocks(operands: list[Array], indices: Sequence[Sequence[str]], label: str) -> list[tuple[int, int]]:
     """Bring an index into one block in every operand, in place, if all these blocks fit Dask's array.chunk-size.
 
-    Returns the operand and the axis that would not fit; the others have its blocks then.
+    Returns the operands and axes that would not fit; all have the blocks of the first of them then.
     """
     having = [
         (k, index.index(label)) for k, index in zip(range(len(operands)), indices, strict=False) if label in index
     ]
     split = [(k, axis) for k, axis in having if operands[k].numblocks[axis] > 1]
     if any(size != size for k, axis in split for size in operands[k].chunks[axis]):
-        return None  # unknown sizes: compared block by block
-    too_large = next(((k, axis) for k, axis in split if _block_bytes(operands[k], axis) > _chunk_size()), None)
-    if too_large is None:
+        return []  # unknown sizes: compared block by block
+    too_large = [(k, axis) for k, axis in split if _block_bytes(operands[k], axis) > _chunk_size()]
+    if not too_large:
         for k, axis in split:
             operands[k] = one_block(operands[k], axis)
-        return None
-    wanted = operands[too_large[0]].chunks[too_large[1]]
+        return []
+    first, first_axis = too_large[0]
+    wanted = operands[first].chunks[first_axis]
     for k, axis in having:
         operands[k] = operands[k].rechunk({axis: wanted})
     return too_large

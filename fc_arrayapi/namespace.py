@@ -175,7 +175,7 @@ def to_numpy(array: Array) -> NumPyArray:
         array = xp.astype(array, xp.float32)
     name = library(xp)
     if name == "torch":
-        return np.asarray(array.detach().cpu())
+        return np.asarray(array.detach().cpu().resolve_neg())
     if name == "cupy":
         return np.asarray(array.get())
     if name == "dask.array":  # under query planning numpy.asarray does not compute it
@@ -228,6 +228,8 @@ def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
     """
     if dtype is None:
         return xp.asarray(0.0).dtype  # float64 in NumPy, float32 in torch and JAX
+    if dtype is float:  # Python's own has 64 bits; JAX would take it for what it has switched on
+        dtype = "float64"
     wanted = getattr(np if is_chunked(xp) else xp, dtype, None) if isinstance(dtype, str) else dtype
     if library(xp) in ("numpy", "dask.array") and isinstance(wanted, (type, np.dtype)):
         wanted = np.result_type(wanted)  # float and big-endian dtypes too

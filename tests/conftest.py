@@ -107,7 +107,7 @@ BACKENDS = {
                 "bfloat16": NO_BFLOAT16,
                 "matmul": "Dask has no matmul under query planning; the layer contracts its blocks",
                 "delayed": "Dask warns of a Delayed that is computed together with arrays under query planning",
-                "unknown_chunks": "Dask has no boolean indexing under query planning, so it makes no unknown chunks",
+                "unknown_chunks": "under query planning Dask has no boolean indexing, nor blocks of unknown size",
             },
         ),
         # Where Dask's arrays are computed, no library of its own: the layer's tests run once, on "dask".

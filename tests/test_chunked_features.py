@@ -117,3 +117,15 @@ def test_features_in_blocks_beside_unknown_rows(backend, small_blocks, needs):
     expected = fc.testing.reference_backward(X[mask], W, dY[mask])
     for name in needs:
         np.testing.assert_allclose(getattr(grads, name), getattr(expected, name), rtol=1e-12, atol=1e-12)
+
+
+def test_every_array_that_is_too_large_is_named_at_once(backend):
+    import dask
+
+    X, W = backend.xp.zeros((100, 64), chunks=(50, 8)), backend.xp.zeros((64, 32), chunks=(8, 32))
+    with dask.config.set({"array.chunk-size": "8KiB"}):
+        with pytest.warns(UserWarning, match="it is contracted block by block") as found:
+            fc.forward(X, W)
+        calls = [str(warning.message).partition("; call ")[2] for warning in found]
+        assert calls == ["X.rechunk({0: 16, 1: -1}) before", "W.rechunk(-1) before"]
+        fc.forward(X.rechunk({0: 16, 1: -1}), W.rechunk(-1))  # a warning would be an error

@@ -144,6 +144,21 @@ def test_a_module_that_is_no_array_library_is_refused():
         fc.FullyConnected.init(2, 2, xp=re)
 
 
+@pytest.mark.only("torch")
+def test_a_view_that_negates_comes_to_numpy(backend):
+    view = backend.xp.conj(backend.xp.tensor([1 + 2j, 3 - 4j])).imag
+    assert view.is_neg()
+    np.testing.assert_array_equal(namespace.to_numpy(view), [-2.0, 4.0])
+
+
+@pytest.mark.only("jax.numpy")
+def test_python_s_float_is_no_narrower_dtype(backend):
+    import jax
+
+    with jax.enable_x64(False), pytest.raises(TypeError, match=r"^acc_dtype is float64, which JAX has switched off: "):
+        fc.grad_bias(backend.xp.ones((2, 2)), acc_dtype=float)
+
+
 @pytest.mark.only("jax.numpy")
 def test_what_jax_promotes_to_is_asked_each_time_and_of_jax_alone(backend):
     import jax

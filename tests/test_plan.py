@@ -264,7 +264,8 @@ def array(name, columns):
         return da.random.default_rng(0).random((rows, columns), dtype="float32", chunks=(chunk_rows, columns))
     if source == "zarr":
         path = Path(folder, name + ".zarr")
-        fc.store({path: da.random.default_rng(0).random((rows, columns), dtype="float32", chunks=(block_rows, columns))})
+        draws = da.random.default_rng(0).random((rows, columns), dtype="float32", chunks=(block_rows, columns))
+        fc.store({path: draws})
         return fc.open_array(path, rows=block_rows)
     path = Path(folder, name + ".npy")
     dtype = "float16" if source == "float16" else "float32"
