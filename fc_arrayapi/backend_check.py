@@ -17,7 +17,12 @@ N, C, S = 50, 7, 5
 RESULTS = ("Y", *validation.GRADIENT_NAMES)
 # In float32 a plain sum of so many equal numbers is off by a hundredth.
 MANY_ROWS = 2**20
-EQUATIONS = ("nc,cs->ns", "ns->s", "nc,ns->cs", "nc->cn", "nc,nc->", "nn->n", "nn->", "bij,bjk->bik", "nc,cr,rs->ns")
+EQUATIONS = (
+    "nc,cs->ns", "nc,ns->cs", "ns->s", "nc,nc->", "nn->n", "nn->", "nc->cn", "abc->cab", "a,b->ab", "bij,bjk->bik",
+    "bij,bkj->bik", "nc,cr,rs->ns",
+)  # fmt: skip
+# Of each index: a stack of 100 matrices, since a kernel may take other ways for many.
+SIZES = dict(zip("abcijknrs", (3, 100, 4, 3, 5, 4, 4, 2, 3), strict=True))
 # Relative to the largest number.
 TOLERANCES = {"float32": 1e-5, "float64": 1e-13}
 LONG_SUM_TOLERANCE = 2e-4
@@ -81,9 +86,10 @@ def check_backend(xp: Any) -> BackendReport:
         Arrays from NumPy and back in float32 and float64; Y, dX, dW and dB in each dtype that
         the library holds, compared with the literal form in shape, dtype and values, to 1e-5 and
         1e-13 of the largest number, and with what `check_gradients` compares; several leading
-        axes and none; an empty batch; views; sums over 1,048,576 rows in float32, to 2e-4; a few
-        equations of einsum; an error where sizes differ. Nothing that a library can't do is
-        raised: the table says it, with the error. It takes a few seconds.
+        axes and none; an empty batch; views; sums over 1,048,576 rows of equal and of random
+        numbers in float32, to 2e-4; a few equations of einsum; an error where sizes differ.
+        Nothing that a library can't do is raised: the table says it, with the error. It takes a
+        few seconds.
 
     Examples
     --------
@@ -221,21 +227,31 @@ def _views(xp: Any) -> str:
 
 
 def _long_sums(xp: Any) -> str:
-    X, dY = np.full((MANY_ROWS, 2), 0.1, "float32"), np.full((MANY_ROWS, 1), 0.1, "float32")
-    grads = linear.backward(_given(xp, X), _given(xp, np.ones((2, 1), "float32")), _given(xp, dY), needs=("dW", "dB"))
-    tenth = float(X[0, 0])
-    sums = {"dW": np.full((2, 1), MANY_ROWS * tenth**2, "float32"), "dB": np.full((1,), MANY_ROWS * tenth, "float32")}
-    whys = [_unlike(name, getattr(grads, name), expected, LONG_SUM_TOLERANCE) for name, expected in sums.items()]
+    """Equal numbers, of which a plain sum drifts the most, and random ones, which tell the rows apart.
+
+    All are positive, so that the largest number is the scale. dY is the sum of the features: a row of X with another
+    row of dY gives less on average.
+    """
+    equal = np.full((MANY_ROWS, 2), 0.1, "float32")
+    random = np.random.default_rng(0).random((MANY_ROWS, 2), "float32")
+    W = _given(xp, np.ones((2, 1), "float32"))
+    whys = []
+    for what, X in (("equal", equal), ("random", random)):
+        dY = X[:, :1] + X[:, 1:]
+        grads = linear.backward(_given(xp, X), W, _given(xp, dY), needs=("dW", "dB"))
+        sums = {"dW": np.einsum("nc,ns->cs", X, dY, dtype="float64"), "dB": dY.sum(axis=0, dtype="float64")}
+        for name, expected in sums.items():
+            numbers = f"{name} of {what} numbers"
+            whys.append(_unlike(numbers, getattr(grads, name), expected.astype("float32"), LONG_SUM_TOLERANCE))
     return "; ".join(filter(None, whys))
 
 
 def _einsum(xp: Any) -> str:
     rng = np.random.default_rng(0)
-    sizes = dict(zip("nbcijkrs", (4, 2, 4, 3, 5, 4, 2, 3), strict=True))
     whys = []
     for equation in EQUATIONS:
         indices = equation.partition("->")[0].split(",")
-        hosts = [rng.normal(size=[sizes[label] for label in index]).astype("float32") for index in indices]
+        hosts = [rng.normal(size=[SIZES[label] for label in index]).astype("float32") for index in indices]
         check = _tried(equation, partial(_equation, xp, equation, hosts))
         whys += [] if check.ok else [f"{equation}: {check.why}"]
     return f"{len(whys)} of {len(EQUATIONS)} equations: {'; '.join(whys)}" if whys else ""

@@ -269,6 +269,58 @@ def test_a_sum_that_drifts_is_found():
     assert "dB" in failing(gradient_check.examine(X, W, None, dY, backward=drifts))
 
 
+@pytest.mark.parametrize("fault", ["none", "dW of an input feature", "dW of an output feature", "dB"])
+def test_a_feature_of_small_scale_is_checked_beside_one_of_large_scale(backend, rng, fault):
+    """Its gradient is zero, in float32."""
+    scales = np.asarray([1e5, 1e-3, 1.0, 1.0])
+    X, W, B, dY = square(rng, N=600)
+    X, dY = (scales * X, dY) if fault == "dW of an input feature" else (X, scales * dY)
+    kept = np.ones((4, 4))
+    kept[(1, slice(None)) if fault == "dW of an input feature" else (slice(None), 1)] = 0
+    X, W, B, dY, kept, kept_of_dB = of_backend(backend, [X, W, B, dY, kept, kept[0]], "float32")
+    # Dask's own product makes no float32 under query planning.
+    wrong = {
+        "dW": lambda X, W, dY: fc.einsum("cs,cs->cs", fc.grad_weight(X, dY), kept),
+        "dB": lambda X, W, dY: fc.einsum("s,s->s", fc.grad_bias(dY), kept_of_dB),
+    }
+    planted = {name: make for name, make in wrong.items() if fault.startswith(name)}
+    report = gradient_check.examine(X, W, B, dY, backward=with_backward(**planted), differences=False)
+    assert failing(report) == planted.keys()
+
+
+A_THOUSANDTH_MORE = {
+    "forward": lambda X, W, B: cast(1.001 * fc.forward(X, W, B), X.dtype),
+    "backward": lambda X, W, dY: tuple(cast(1.001 * part, X.dtype) for part in fc.backward(X, W, dY)),
+}
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+@pytest.mark.parametrize("position", range(4), ids=["X", "W", "B", "dY"])
+def test_numbers_whose_squares_are_not_finite_or_zero_are_compared(backend, rng, position, scale):
+    arrays = [array * (scale if place == position else 1.0) for place, array in enumerate(square(rng, N=5000))]
+    X, W, B, dY = of_backend(backend, arrays)
+    assert fc.testing.check_gradients(X, W, B, dY).ok
+    report = gradient_check.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
+    assert failing(report) == {"Y", "dX", "dW", "dB"}
+
+
+@pytest.mark.needs("float16")
+def test_sums_below_the_smallest_normal_number_have_no_relative_error(backend, rng):
+    scales = 1e-3, 1.0, 1.0, 1e-4
+    arrays = [scale * array for scale, array in zip(scales, square(rng), strict=True)]
+    assert fc.testing.check_gradients(*of_backend(backend, arrays, "float16")).ok
+
+
+def test_numbers_of_parts_of_the_batch_are_merged_to_those_of_the_whole(backend, rng, monkeypatch):
+    X, W, B, dY = square(rng, N=100)
+    whole = gradient_check.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
+    off = abs(0.001 * dY.sum(axis=0)) / np.sqrt((dY**2).sum(axis=0) + (1.001 * dY.sum(axis=0)) ** 2)
+    np.testing.assert_allclose(whole.checks[3].off, off.max(), rtol=1e-9)
+    monkeypatch.setattr(gradient_check, "SLICE_ROWS", 7)
+    parts = gradient_check.examine(*of_backend(backend, [X, W, B, dY]), **A_THOUSANDTH_MORE, differences=False)
+    np.testing.assert_allclose([check.off for check in parts.checks], [check.off for check in whole.checks], rtol=1e-9)
+
+
 def test_arguments_that_do_not_fit_are_refused_as_by_the_layer(rng):
     X, W, B, dY = square(rng)
     with pytest.raises(ValueError, match="axis c"):
@@ -486,13 +538,52 @@ def test_sums_that_drift_are_found():
     assert {"dB", "long sums"} <= failed(fc.testing.check_backend(fake_library(sum=drifting))).keys()
 
 
+def many_matrices(matmul):
+    """Return a matmul that is `matmul` of stacks of more than 64 matrices."""
+    return lambda a, b: matmul(a, b) if a.ndim == b.ndim == 3 and len(a) > 64 else np.matmul(a, b)
+
+
+def three_axes(order):
+    """Return a permute_dims that takes another order of 3 axes."""
+    return lambda x, axes: np.permute_dims(x, order(axes) if x.ndim == 3 else axes)
+
+
+PLANTED = {
+    # in which lines it is found, the function and its fault
+    "rows of other matrices": ({"long sums", "einsum"}, {"matmul": many_matrices(lambda a, b: np.matmul(a, b[::-1]))}),
+    "matrices in another order": ({"einsum"}, {"matmul": many_matrices(lambda a, b: np.matmul(a, b)[::-1])}),
+    "axes in reverse order": ({"einsum"}, {"permute_dims": three_axes(lambda axes: axes[::-1])}),
+    "axes turned the other way": ({"einsum"}, {"permute_dims": three_axes(lambda axes: tuple(np.argsort(axes)))}),
+    "products of zero": ({"einsum"}, {"multiply": lambda a, b: np.zeros_like(np.multiply(a, b))}),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_fault_in_one_function_is_found(fault):
+    lines, changed = PLANTED[fault]
+    assert failed(fc.testing.check_backend(fake_library(**changed))).keys() == lines
+
+
+def test_a_plain_sum_is_found(monkeypatch):
+    """By the equal numbers: of random ones it is right to 1e-5."""
+    right = linear.backward
+
+    def plain(X, W, dY, **options):
+        return right(X, W, dY, **options)._replace(dB=np.cumsum(dY, axis=0, dtype=dY.dtype)[-1])
+
+    monkeypatch.setattr(linear, "backward", plain)
+    why = failed(fc.testing.check_backend(np))["long sums"]
+    assert why.startswith("dB of equal numbers in float32 is off by ")
+    assert "random" not in why
+
+
 def test_a_library_that_can_not_is_a_table_and_no_error(few_rows):
     def missing(*arguments, **options):
         raise NotImplementedError("no such thing\nhere")
 
     why = failed(fc.testing.check_backend(fake_library(permute_dims=missing)))
     assert why["views"] == "NotImplementedError: no such thing here"
-    assert why["einsum"].startswith("1 of 9 equations: nc->cn: NotImplementedError: no such thing here")
+    assert why["einsum"].startswith("2 of 12 equations: nc->cn: NotImplementedError: no such thing here; abc->cab: ")
     why = failed(fc.testing.check_backend(fake_library(matmul=missing)))
     assert {"Y", "dX", "dW"} <= why.keys()
     assert "float64" not in why
