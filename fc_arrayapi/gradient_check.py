@@ -1,10 +1,6 @@
 """Are these gradients those of Y = XW + B? Answered on a person's own arrays, without a step size.
 
-Y is linear in X, W and B each, so a gradient is right if and only if an inner product says so:
-<dY, UW> = <dX, U>, <dY, XU> = <dW, U> and <dY, 1U> = <dB, U> for every U. Here U is one random
-row of dX, one random row or column of dW, one entry of dB, and each of them in turn: an error
-that is not zero is seen with probability one, also one in a feature of small scale, and nothing
-larger than a block of rows is needed.
+First the adjoint identities, which adjoint.py measures, then a central difference as a second opinion.
 """
 
 from __future__ import annotations
@@ -18,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import accumulation, alignment, chunked, formulas, linear, namespace, running, validation
-from .literal import host
+from . import accumulation, adjoint, linear, namespace, validation
 from .namespace import Array, Namespace, NumPyArray
 
 Forward = Callable[[Array, Array, Array | None], Array]
@@ -31,12 +26,6 @@ IDENTITIES = {
     "dW": "<dY, X U> = <dW, U>",
     "dB": "<dY, 1 U> = <dB, U>",
 }
-# Rows that are float64 at a time.
-SLICE_ROWS = 4096
-# A smaller sum of squares may lack some that are zero in float64.
-SMALLEST_SQUARE = 1e-250
-# Rows of the central difference.
-SAMPLE_ROWS = 256
 # Single entries that it moves, besides the directions.
 SINGLE_ENTRIES = 3
 # A longer sum must be no less accurate: one call of matmul is never longer in the layer.
@@ -234,10 +223,10 @@ def examine(
     checks = {name: _misfit(name, array, shapes[name], dtypes[name]) for name, array in results.items()}
     arrays = {"X": X, "dY": dY, "W": W, "B": B, **{name: results[name] for name in checks if checks[name] is None}}
     tiny = {name: _limits(dtype)[1] for name, dtype in dtypes.items()}
-    measured, small, sample = _in_one_pass(xp, arrays, directions, seed, tiny)
-    N = int(_parts(measured, directions)[1][-1])
+    measured, small, sample = adjoint.in_one_pass(xp, arrays, directions, seed, tiny)
+    N = adjoint.number_of_rows(measured, directions)
     lengths = {"Y": W.shape[0], "dX": W.shape[1], "dW": N, "dB": N}
-    for name, off in _compared(measured, arrays, small, directions, seed, tiny).items():
+    for name, off in adjoint.compared(measured, arrays, small, directions, seed, tiny).items():
         checks[name] = GradientCheck(name, IDENTITIES[name], off, _tolerance(dtypes[name], lengths[name]))
     found = [check for check in checks.values() if check is not None]
     if sample is not None and differences and "Y" in arrays:  # a Y of another shape has no loss <dY, Y>
@@ -314,203 +303,7 @@ def _tolerance(dtype: Any, terms: int) -> float:
     return 8 * _limits(dtype)[0] * math.sqrt(min(max(terms, 1), LONGEST_SUM))
 
 
-# The identities.
-
-
-def _in_one_pass(
-    xp: Namespace, arrays: Mapping[str, Array | None], directions: int, seed: int, tiny: Mapping[str, float]
-) -> tuple[NumPyArray, dict[str, Any], Any]:
-    """Return what `_measure` gives; W, B, dW and dB in memory; and the first rows of X and dY."""
-    small = {name: arrays.get(name) for name in ("W", "B", "dW", "dB")}
-    by_rows = {name: arrays[name] for name in ("X", "dY", "W", "B", "Y", "dX") if arrays.get(name) is not None}
-    X, dY = arrays["X"], arrays["dY"]
-    measure = partial(_measure, directions=directions, seed=seed, tiny=tiny)
-    if not namespace.is_chunked(xp):
-        return measure(tuple(by_rows), *by_rows.values()), small, (_first_rows(X), _first_rows(dY))
-    sample = None if alignment.has_unknown_blocks(X, dY) else (_first_rows(X), _first_rows(dY))
-    measured = _measured_by_block(measure, by_rows, directions)
-    measured, values, sample = running.compute(measured, tuple(small.values()), sample)
-    return measured.reshape(-1), dict(zip(small, values, strict=True)), sample
-
-
-def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, Array], directions: int) -> Array:
-    """Measure every block of a chunked batch in a task of its own, and merge the numbers of the blocks in pairs."""
-    X = arrays["X"]
-    n = tuple(f"n{axis}" for axis in range(X.ndim - 1))
-    own = {"X": (*n, "c"), "dX": (*n, "c"), "dY": (*n, "s"), "Y": (*n, "s"), "W": ("c", "s"), "B": ("s",)}
-    whole = {name: alignment.lift(name, array, X) if name in "WB" else array for name, array in arrays.items()}
-    for name, array in whole.items():
-        for axis in range(0 if name == "W" else array.ndim - 1, array.ndim):
-            whole[name] = alignment.one_block(whole[name], axis)
-    indices = [own[name] for name in whole]
-    aligned = alignment.align(tuple(whole), tuple(whole.values()), indices)
-    # The numbers of the blocks come first: the result has one row for each of them.
-    numbers = [chunked.from_source(np.arange(count), 1) for count in X.numblocks[:-1]]
-    length = _length(arrays["W"], directions)
-    place = chunked.from_source(np.empty(length), length)
-    measured = chunked.contract(
-        partial(_measure_block, measure, tuple(whole), len(n)),
-        (*n, "place", *whole),
-        [*numbers, place, *aligned],
-        [*((label,) for label in n), ("k",), *indices],
-        (*n, "k"),
-    )
-    merge = partial(_merged, directions=directions)
-    for axis in range(len(n)):
-        measured = alignment.dask_array().reduction(
-            measured, merge, merge, axis=axis, keepdims=True, split_every=2, dtype=measured.dtype, meta=measured._meta
-        )
-    return measured
-
-
-def _measure_block(
-    measure: Callable[..., NumPyArray], names: tuple[str, ...], batch_axes: int, *blocks: Array
-) -> NumPyArray:
-    """Return the numbers of one block, after those blocks that only say where it lies."""
-    return measure(names, *blocks[batch_axes + 1 :]).reshape(*(1,) * batch_axes, -1)
-
-
-def _measure(
-    names: tuple[str, ...], *arrays: Array, directions: int, seed: int, tiny: Mapping[str, float]
-) -> NumPyArray:
-    """Return the numbers of some rows, in the order of `_parts`."""
-    given = dict(zip(names, arrays, strict=True))
-    W = _float64(given.pop("W"))
-    B = _float64(given.pop("B")) if "B" in given else np.zeros(W.shape[1])
-    total = np.zeros((1, _length(W, directions)))
-    merged = {name: formulas.rows(namespace.of(array), array) for name, array in given.items()}
-    rows = int(merged["X"].shape[0])
-    for start in range(0, rows, SLICE_ROWS):
-        part = {name: _float64(array[start : min(start + SLICE_ROWS, rows), :]) for name, array in merged.items()}
-        numbers = _measure_slice(part, W, B, *_directions(W, directions, seed), tiny)
-        total = _merged(np.stack([total[0], numbers]), directions=directions)
-    return np.asarray(total[0])
-
-
-def _measure_slice(
-    part: Mapping[str, NumPyArray],
-    W: NumPyArray,
-    B: NumPyArray,
-    over_C: NumPyArray,
-    over_S: NumPyArray,
-    tiny: Mapping[str, float],
-) -> NumPyArray:
-    """Return the numbers of at most SLICE_ROWS rows."""
-    X, dY = part["X"], part["dY"]
-    off_Y = off_dX = np.zeros(over_C.shape[1])
-    if "Y" in part:
-        Y = part["Y"]
-        terms = np.hypot(_roots(X, _roots(W, over_S)), _roots(B[None, :], over_S))
-        scale = np.hypot(terms, _roots(Y, over_S))
-        off_Y = _off(Y @ over_S, X @ (W @ over_S) + B @ over_S, scale, tiny["Y"]).max(axis=0)
-    if "dX" in part:
-        dX = part["dX"]
-        scale = np.hypot(_roots(dY, _roots(W.T, over_C)), _roots(dX, over_C))
-        off_dX = _off(dY @ (W.T @ over_C), dX @ over_C, scale, tiny["dX"]).max(axis=0)
-    sides = np.concatenate([X.T @ (dY @ over_S), dY.T @ (X @ over_C)])
-    roots = np.concatenate([_roots(X.T, _roots(dY, over_S)), _roots(dY.T, _roots(X, over_C))])
-    of_dB = dY.sum(axis=0), _roots(dY.T, np.ones((len(dY), 1))).ravel()
-    return np.concatenate([off_Y, off_dX, sides.ravel(), of_dB[0], [len(X)], roots.ravel(), of_dB[1]])
-
-
-def _length(W: Array, directions: int) -> int:
-    """Return how many numbers `_measure` gives."""
-    C, S = map(int, W.shape)
-    return 2 * directions + 1 + 2 * ((C + S) * directions + S)
-
-
-def _parts(numbers: NumPyArray, directions: int) -> tuple[NumPyArray, NumPyArray, NumPyArray]:
-    """Part the numbers of some rows.
-
-    These are how far Y and dX are off at most, a number for each direction; the left sides of dW, for each row and then
-    each column, and of dB, and after them the number of rows; and the roots of the left sides' sums of squares.
-    """
-    largest = 2 * directions
-    offs, sums, roots = np.split(numbers, [largest, (numbers.shape[-1] + largest + 1) // 2], axis=-1)
-    return offs, sums, roots
-
-
-def _merged(numbers: NumPyArray, axis: Any = 0, keepdims: Any = True, *, directions: int) -> NumPyArray:
-    """Merge the numbers of several runs of rows, which lie along an axis; it stays, as Dask asks with `keepdims`."""
-    merges = np.maximum, np.add, np.hypot  # in which nan stays
-    parts = zip(merges, _parts(numbers, directions), strict=True)
-    return np.concatenate([merge.reduce(part, axis=axis, keepdims=True) for merge, part in parts], axis=-1)
-
-
-def _compared(
-    measured: NumPyArray,
-    arrays: Mapping[str, Any],
-    small: Mapping[str, Any],
-    directions: int,
-    seed: int,
-    tiny: Mapping[str, float],
-) -> dict[str, float]:
-    """Return by how much each identity does not hold, of those results whose shape fits."""
-    largest, sums, roots = _parts(measured, directions)
-    offs = {name: part for name, part in zip(("Y", "dX"), np.split(largest, 2), strict=True) if name in arrays}
-    over_C, over_S = _directions(small["W"], directions, seed)
-    of_dW = (len(over_C) + len(over_S)) * directions
-    if "dW" in arrays:
-        dW = _float64(small["dW"])
-        sides = np.concatenate([dW @ over_S, dW.T @ over_C]).ravel()
-        scale = np.hypot(roots[:of_dW], np.concatenate([_roots(dW, over_S), _roots(dW.T, over_C)]).ravel())
-        offs["dW"] = _off(sums[:of_dW], sides, scale, tiny["dW"])
-    if "dB" in arrays:
-        dB = _float64(small["dB"])
-        offs["dB"] = _off(sums[of_dW:-1], dB, np.hypot(roots[of_dW:], dB), tiny["dB"])
-    return {name: float(off.max(initial=0.0)) for name, off in offs.items()}
-
-
-def _off(left: Any, right: Any, scale: Any, tiny: float = float(np.finfo("float64").tiny)) -> NumPyArray:
-    """Return how far two sides differ, relative to the root of the sum of their products' squares.
-
-    Below the smallest normal number there are no relative errors.
-    """
-    with np.errstate(all="ignore"):
-        return np.where(np.isfinite(scale), np.abs(left - right) / (scale + tiny), np.nan)
-
-
-def _roots(left: NumPyArray, right: NumPyArray) -> NumPyArray:
-    """Return the root of the sum of the squares of the products of each row and each column."""
-    with np.errstate(all="ignore"):
-        squares = left**2 @ right**2
-        # Where squares left float64's range, rows and columns are divided by their largest number before.
-        lost = ~((squares > SMALLEST_SQUARE) & (squares < np.inf)).all(axis=1)
-        roots = np.sqrt(squares)
-        if lost.any():
-            rows = np.abs(left[lost]).max(axis=1, keepdims=True, initial=0.0)
-            columns = np.abs(right).max(axis=0, keepdims=True, initial=0.0)
-            rows[rows == 0], columns[columns == 0] = 1.0, 1.0
-            roots[lost] = rows * (columns * np.sqrt((left[lost] / rows) ** 2 @ (right / columns) ** 2))
-    return np.asarray(roots)
-
-
-def _root(array: NumPyArray) -> float:
-    """Return the root of the sum of the squares of all numbers."""
-    rows = formulas.rows(namespace.of(array), array)
-    return float(np.hypot.reduce(_roots(rows, np.ones((rows.shape[1], 1)))[:, 0]))
-
-
-def _directions(W: Array, directions: int, seed: int) -> tuple[NumPyArray, NumPyArray]:
-    """Return random vectors over C and over S, one in each column."""
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(W.shape[0], directions)), rng.normal(size=(W.shape[1], directions))
-
-
-def _float64(array: Array) -> NumPyArray:
-    return host(array).astype("float64", copy=False)
-
-
 # The central difference.
-
-
-def _first_rows(array: Array) -> Array:
-    """Return at most SAMPLE_ROWS rows, those first along every leading axis."""
-    index, left = [slice(None)], SAMPLE_ROWS
-    for size in reversed(array.shape[:-1]):
-        index.insert(0, slice(min(size, left)))
-        left = max(1, left // max(1, min(size, left)))
-    return array[tuple(index)]
 
 
 def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[NumPyArray], Array]:
@@ -536,13 +329,13 @@ def _central_differences(
     seed: int,
 ) -> Iterator[GradientCheck]:
     """Compare the gradients of some rows with how the loss <dY, Y> changes along directions and single entries."""
-    dY = _float64(at["dY"])
-    arguments = [_float64(at[name]) for name in ("X", "W", "B") if at[name] is not None]
+    dY = adjoint.float64(at["dY"])
+    arguments = [adjoint.float64(at[name]) for name in ("X", "W", "B") if at[name] is not None]
     gradients = backward(give(arguments[0]), give(arguments[1]), give(dY))
 
     def products(moved: Sequence[NumPyArray]) -> NumPyArray:
         X, W, B = map(give, moved) if len(moved) == 3 else (*map(give, moved), None)
-        return dY * _float64(forward(X, W, B))
+        return dY * adjoint.float64(forward(X, W, B))
 
     rng = np.random.default_rng(seed)
     rows, terms = math.prod(dY.shape[:-1]), max(arguments[1].shape[0], dY.size)
@@ -556,15 +349,15 @@ def _central_differences(
         for U in _moves(argument, directions, rng):
             before, after = arguments[:position], arguments[position + 1 :]
             low, high = (products([*before, moved, *after]) for moved in (argument - U, argument + U))
-            terms_right = _float64(gradient) * U
-            scale = math.hypot(_root(low), _root(high), _root(terms_right))
-            offs.append(float(_off((high.sum() - low.sum()) / 2, terms_right.sum(), scale)))
+            terms_right = adjoint.float64(gradient) * U
+            scale = math.hypot(adjoint.root(low), adjoint.root(high), adjoint.root(terms_right))
+            offs.append(float(adjoint.distance((high.sum() - low.sum()) / 2, terms_right.sum(), scale)))
         yield GradientCheck(name, identity, float(np.max(offs)), tolerance)
 
 
 def _moves(argument: NumPyArray, directions: int, rng: np.random.Generator) -> Iterator[NumPyArray]:
     """Return steps as large as the argument itself, so that neither of both is lost in rounding."""
-    size = _root(argument) / math.sqrt(max(1, argument.size))
+    size = adjoint.root(argument) / math.sqrt(max(1, argument.size))
     for _ in range(directions):
         yield np.asarray(rng.normal(size=argument.shape)) * (size or 1.0)
     for place in rng.integers(argument.size, size=SINGLE_ENTRIES) if argument.size else ():

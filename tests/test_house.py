@@ -43,6 +43,7 @@ ORDER = [
     "plan",
     "layer",
     "literal",
+    "adjoint",
     "gradient_check",
     "backend_check",
     "testing",

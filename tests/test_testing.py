@@ -11,7 +11,7 @@ import pytest
 from assertions import nothing_computes
 
 import fc_arrayapi as fc
-from fc_arrayapi import backend_check, chunked, gradient_check, linear, namespace
+from fc_arrayapi import adjoint, backend_check, chunked, gradient_check, linear, namespace
 
 
 def test_the_literal_forms_equal_loops_over_every_entry(rng):
@@ -316,7 +316,7 @@ def test_numbers_of_parts_of_the_batch_are_merged_to_those_of_the_whole(backend,
     whole = gradient_check.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
     off = abs(0.001 * dY.sum(axis=0)) / np.sqrt((dY**2).sum(axis=0) + (1.001 * dY.sum(axis=0)) ** 2)
     np.testing.assert_allclose(whole.checks[3].off, off.max(), rtol=1e-9)
-    monkeypatch.setattr(gradient_check, "SLICE_ROWS", 7)
+    monkeypatch.setattr(adjoint, "SLICE_ROWS", 7)
     parts = gradient_check.examine(*of_backend(backend, [X, W, B, dY]), **A_THOUSANDTH_MORE, differences=False)
     np.testing.assert_allclose([check.off for check in parts.checks], [check.off for check in whole.checks], rtol=1e-9)
 
@@ -386,7 +386,7 @@ def test_building_computes_nothing(backend, rng, monkeypatch):
     def compute(*lazy):
         raise StartedError
 
-    monkeypatch.setattr(gradient_check.running, "compute", compute)
+    monkeypatch.setattr(adjoint.running, "compute", compute)
     with nothing_computes(backend), pytest.raises(StartedError):
         fc.testing.check_gradients(*of_backend(backend, square(rng)))
 
