@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import platform
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -80,6 +81,8 @@ class Backend:
 
 NO_AUTOGRAD = "has no automatic differentiation"
 NO_BFLOAT16 = "has no bfloat16"
+# Dask's expressions under query planning have many cached properties, each with one lock for all of them.
+CAN_DEADLOCK = {"threads": "before Python 3.12 cached properties may wait for each other for ever (cpython #87634)"}
 NOT_IN_STRICT = {"autograd": NO_AUTOGRAD, "bfloat16": NO_BFLOAT16, "float16": "the standard has no float16"}
 
 BACKENDS = {
@@ -108,6 +111,7 @@ BACKENDS = {
                 "matmul": "Dask has no matmul under query planning; the layer contracts its blocks",
                 "delayed": "Dask warns of a Delayed that is computed together with arrays under query planning",
                 "unknown_chunks": "under query planning Dask has no boolean indexing, nor blocks of unknown size",
+                **(CAN_DEADLOCK if sys.version_info < (3, 12) else {}),
             },
         ),
         # Where Dask's arrays are computed, no library of its own: the layer's tests run once, on "dask".

@@ -54,6 +54,7 @@ def test_what_is_kept_is_bounded_and_holds_no_arrays(backend, monkeypatch):
     assert len(contraction._EQUATIONS) <= 11
 
 
+@pytest.mark.needs("threads")
 def test_eight_threads_at_once(backend, rng):
     hosts = {equation: operands_of(equation, rng) for equation in USES}
     operands = {equation: [backend.asarray(host) for host in hosts[equation]] for equation in USES}

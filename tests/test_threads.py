@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,7 @@ def fast_switches():
     sys.setswitchinterval(before)
 
 
+@pytest.mark.needs("threads")
 def test_shared_layers_in_eight_threads(backend, fast_switches, tmp_path):
     # Of several dtypes and sizes, so that what is kept from one call is not what the next one needs.
     calls = []
@@ -75,6 +77,7 @@ def test_shared_layers_in_eight_threads(backend, fast_switches, tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("threads")
 def test_eight_threads_store_at_once(backend, fast_switches, tmp_path):
     x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
     Y, grads = fc.forward(x, W, B), fc.backward(x, W, dy)
@@ -94,6 +97,7 @@ def test_eight_threads_store_at_once(backend, fast_switches, tmp_path):
 @pytest.fixture
 def parser_of_python_3_11(monkeypatch):
     """Let Python's parser fail at every second call, as it may where two threads parse at once (cpython #106905)."""
+    importlib.import_module("numpy.ma")  # NumPy imports it when it is asked for, and parses signatures then
     whole, calls = ast.literal_eval, itertools.count()
 
     def fails_in_turn(text):
