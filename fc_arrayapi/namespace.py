@@ -263,10 +263,9 @@ def for_blas(xp: Namespace, matrix: Array) -> Array:
     """Return a matrix as BLAS takes it: what lies otherwise NumPy sums in a loop, every row to one number."""
     if not is_numpy(xp):
         return matrix
-    rows, columns = matrix.strides
-    if rows >= matrix.itemsize == columns or columns >= matrix.itemsize == rows:
-        return matrix
-    return np.ascontiguousarray(matrix)
+    (n, c), (down, across), one = matrix.shape, matrix.strides, matrix.itemsize
+    fits = (across == one and down >= c * one) or (down == one and across >= n * one)
+    return matrix if fits else np.ascontiguousarray(matrix)
 
 
 def cast(xp: Namespace, array: Array, dtype: Any) -> Array:

@@ -82,6 +82,14 @@ def test_constant_rows_of_any_width(backend, C, S, layout):
     assert np.max(np.abs(namespace.to_numpy(dW) / (rows * float(X[0, 0]) ** 2) - 1)) < bound
 
 
+@pytest.mark.only("numpy")
+def test_windows_of_a_long_signal_are_summed_as_accurately(backend):
+    signal = np.full(100_000, 0.1, "float32")
+    X = np.lib.stride_tricks.sliding_window_view(signal, 4)  # rows that overlap in memory, which BLAS does not take
+    dW = fc.grad_weight(X, np.full((len(X), 2), 0.1, "float32"))
+    assert np.max(np.abs(dW / (len(X) * float(signal[0]) ** 2) - 1)) < 6e-6
+
+
 @pytest.mark.needs("float16")
 def test_float16_is_summed_in_float32_and_rounded_once(backend, rng):
     draws = rng.random((20_000, 16)).astype("float16")
