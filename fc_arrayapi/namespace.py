@@ -260,7 +260,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def for_blas(xp: Namespace, matrix: Array) -> Array:
-    """Return a matrix as BLAS takes it: what lies otherwise NumPy sums in a loop, every row to one number."""
+    """Return a matrix as BLAS takes it: NumPy 2.0 sums what lies otherwise in a loop, every row to one number."""
     if not is_numpy(xp):
         return matrix
     (n, c), (down, across), one = matrix.shape, matrix.strides, matrix.itemsize
