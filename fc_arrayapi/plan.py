@@ -128,7 +128,6 @@ def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
     advice += [] if advice else _feature_advice(inputs)
     advice += _batch_advice(X, dY, sizes, threads)
     peak = sizes.peak([_held(array, X, sizes.block(name)) for name, array in inputs.items()], threads)
-    peak += sum(_as_it_comes(array) for array in inputs.values() if _is_cut(array, X))  # one waits for its last piece
     advice += _memory_advice(sizes, peak, threads, limit)
     return sizes.plan(running.count_tasks(*made), threads, peak, advice)
 
@@ -315,18 +314,10 @@ def _held(array: Array, X: Array, block: float) -> float:
 
     Where it is put together from other blocks, or cut from them, those are held beside it.
     """
-    return block + _as_it_comes(array) if _is_cut(array, X) else _taken(_copies(array) * block, block)
-
-
-def _is_cut(array: Array, X: Array) -> bool:
-    """Whether blocks of X or dY get other borders before they are worked on."""
-    return bool(array.numblocks[-1] > 1 or array.chunks[:-1] != X.chunks[:-1])
-
-
-def _as_it_comes(array: Array) -> float:
-    """Return the bytes of a block that others are cut from, or of the blocks that one is put together from."""
-    block = int(array.shape[-1] * array.dtype.itemsize) * _most_rows(array)
-    return _taken(_copies(array) * block, block)
+    if array.numblocks[-1] == 1 and array.chunks[:-1] == X.chunks[:-1]:
+        return _taken(_copies(array) * block, block)
+    as_it_comes = int(array.shape[-1] * array.dtype.itemsize) * _most_rows(array)
+    return block + _taken(_copies(array) * as_it_comes, as_it_comes)
 
 
 def _taken(copies: float, block: float) -> float:

@@ -85,7 +85,7 @@ def test_it_prints_as_a_table(backend, worker):
         "written      1 GiB\n"
         "blocks of X  8 of 128 MiB\n"
         "tasks ...\n"
-        "peak memory  143 MiB with 1 thread\n"
+        "peak memory  138 MiB with 1 thread\n"
         "warning: axis n (batch, axis 0): X has 8 blocks, dY has 16, with other borders, so every pass cuts dY anew: "
         "call dY.rechunk({0: X.chunks[0]}) before you write it"
     )
