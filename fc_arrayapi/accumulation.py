@@ -20,6 +20,7 @@ from .namespace import (
     dtype_name,
     for_blas,
     is_numpy,
+    library,
     promotes_alike,
     slices_copy,
     sum_in_own_dtype,
@@ -52,7 +53,7 @@ COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
 PARTIAL_ELEMENTS = 2**20
 
-_SUM_DTYPES: dict[tuple[Namespace, tuple[Any, ...]], tuple[Any, Any]] = {}
+_SUM_DTYPES: dict[tuple[str, tuple[Any, ...]], tuple[Any, Any]] = {}
 _ONES: dict[Any, Array] = {}
 
 
@@ -68,13 +69,14 @@ def sum_dtypes(xp: Namespace, dtypes: tuple[Any, ...], acc_dtype: Any = None) ->
     acc_dtype : dtype, optional
         The second result, if given; otherwise it is the first one, and at least float32.
     """
-    found = _SUM_DTYPES.get((xp, dtypes))
+    key = library(xp), dtypes
+    found = _SUM_DTYPES.get(key)
     if found is None:
         dtype = xp.result_type(*dtypes)
         narrow = dtype_name(dtype) in ("float16", "bfloat16")
         found = dtype, xp.zeros(0, dtype=xp.float32).dtype if narrow else dtype
         if promotes_alike(xp):
-            keep(_SUM_DTYPES, (xp, dtypes), found)
+            keep(_SUM_DTYPES, key, found)
     return found if acc_dtype is None else (found[0], acc_dtype)
 
 

@@ -24,7 +24,7 @@ _JAX, _MLX, _CUBED = "jax.numpy", "mlx.core", "cubed"
 # The namespace of an array type, found once for each type that was ever seen.
 _OF_TYPE: dict[type, Namespace] = {}
 # Dtypes, each with the same one in this machine's byte order, the only one in which NumPy makes arrays.
-_NATIVE: dict[tuple[Namespace, Any], Any] = {}
+_NATIVE: dict[tuple[str, Any], Any] = {}
 
 
 def of(array: Array, name: str = "array") -> Namespace:
@@ -139,9 +139,11 @@ def slices_copy(xp: Namespace) -> bool:
 
 
 def promotes_alike(xp: Namespace) -> bool:
-    """Say whether a library promotes dtypes to the same one each time: JAX's answer changes with ``jax_enable_x64``."""
-    name: str = xp.__name__
-    return name != _JAX
+    """Say whether it is known that a library promotes dtypes to the same one each time, so that it is asked once.
+
+    JAX's answer changes with ``jax_enable_x64``.
+    """
+    return xp.__name__ in (_NUMPY, _TORCH, _CUPY, "array_api_strict")
 
 
 def is_numpy(xp: Namespace) -> bool:
@@ -242,11 +244,11 @@ def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
 
 def sum_in_own_dtype(xp: Namespace, array: Array, axis: int | tuple[int, ...]) -> Array:
     """Sum along axes in the array's own dtype, where the standard's sum would widen integers."""
-    dtype = _NATIVE.get((xp, array.dtype))
+    dtype = _NATIVE.get((xp.__name__, array.dtype))
     if dtype is None:
         dtype = xp.result_type(array.dtype)
         if promotes_alike(xp):
-            _NATIVE[xp, array.dtype] = dtype
+            _NATIVE[xp.__name__, array.dtype] = dtype
     if xp.__name__ == _MLX:  # its sum takes no dtype
         return xp.sum(array, axis=axis).astype(dtype)
     return xp.sum(array, axis=axis, dtype=dtype)
