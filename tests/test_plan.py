@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 from assertions import nothing_computes
@@ -245,6 +246,9 @@ def test_blocks_that_are_views_take_no_memory(backend, worker, tmp_path):
     assert held(fc.open_array(tmp_path / "parts", rows=40)) == 1.5 * 2 * 4 * 40 * 8
     assert held(backend.xp.from_array(rows, chunks=(50, 8))) == 0
     assert held(-fc.open_array(tmp_path / "x.npy", rows=50)) == 1.5 * 2 * 4 * 50 * 8
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = rows
+    assert held(fc.open_array(f"{tmp_path}/x.h5::x", rows=50)) == 1.5 * 2 * 4 * 50 * 8
     fc.store({tmp_path / "x.zarr": backend.asarray(rows)})
     assert held(fc.open_array(tmp_path / "x.zarr", rows=50)) == 1.5 * 2 * 2 * 4 * 34 * 8  # whole chunks of 34 rows
 
