@@ -156,7 +156,7 @@ def _open(given: argparse.Namespace) -> tuple[Array, Array | None]:
 
 def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
     """Make all results in one pass, and say what was written."""
-    inputs = {Path(str(path)).resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
+    inputs = {path.resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
     for path in targets:
         if path.resolve() in inputs:
             raise ValueError(f"{path}: is read by this pass: write the result under another name")

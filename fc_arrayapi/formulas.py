@@ -34,8 +34,7 @@ def forward(xp: Namespace, X: Array, W: Array, B: Array | None) -> Array:
 
 def wide_weight(xp: Namespace, X: Array, W: Array, B: Array) -> Array:
     """Return W in the dtype of Y, so that a B that is wider than X and W is not added to what is rounded already."""
-    dtype = xp.result_type(X.dtype, W.dtype, B.dtype)
-    return cast(xp, W, dtype)
+    return cast(xp, W, xp.result_type(X.dtype, W.dtype, B.dtype))
 
 
 def grad_input(xp: Namespace, dY: Array, W: Array) -> Array:
