@@ -161,8 +161,8 @@ def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
         if path.resolve() in inputs:
             raise ValueError(f"{path}: is read by this pass: write the result under another name")
     started = time.perf_counter()
-    with redirect_stdout(sys.stderr):  # where Dask's progress goes
-        fc.store(targets, resume=given.resume, overwrite=given.overwrite, progress=sys.stderr.isatty())
+    with redirect_stdout(sys.stderr):  # where the progress goes
+        fc.store(targets, resume=given.resume, overwrite=given.overwrite, progress=True)
     for path, array in targets.items():
         shape = " x ".join(f"{n:,}" for n in array.shape)
         size = size_text(math.prod(array.shape) * array.dtype.itemsize)  # under query planning there is no nbytes

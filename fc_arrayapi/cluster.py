@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from . import progress
 from .namespace import Array
 
 _SUBMITTING = threading.Lock()
@@ -23,15 +24,15 @@ def client_of(collections: Sequence[Array]) -> Any:
     return owner if distributed is not None and isinstance(owner, distributed.Client) else None
 
 
-def compute_on(client: Any, collections: Sequence[Array], progress: bool) -> Sequence[Any]:
+def compute_on(client: Any, collections: Sequence[Array], show_progress: bool) -> Sequence[Any]:
     """Compute in one pass on a cluster."""
     from distributed import as_completed
 
     with _leaving_the_worker_its_thread(), _one_blas_thread_on(client):
         futures = _submit(client, collections)
         try:
-            if progress:
-                _show_progress(futures)
+            if show_progress:
+                progress.of_cluster(futures)
             for future in as_completed(futures):  # gather alone logs an error where Ctrl-C meets it
                 if future.status != "finished":
                     break
@@ -77,31 +78,6 @@ def _bytes_of_single_blocks(collections: Sequence[Any]) -> int:
             if isinstance(layer, MaterializedLayer) and len(layer) == 1:
                 found.update(layer)
     return sum(getattr(value, "nbytes", 0) for value in found.values())
-
-
-def _show_progress(futures: Sequence[Any]) -> None:
-    """Show distributed's progress until the futures are done: its bar on a terminal, lines in a log."""
-    from distributed import progress
-    from distributed.diagnostics.progressbar import TextProgressBar
-
-    class Lines(TextProgressBar):  # type: ignore[misc]
-        """The bar draws over itself with carriage returns, which a log does not."""
-
-        tenths = -1
-
-        def _draw_bar(self, remaining: int, all: int, **_: object) -> None:
-            tenths = 10 * (all - remaining) // all if all else 10
-            if tenths > self.tenths:
-                self.tenths = tenths
-                print(f"{10 * tenths}% of {all} tasks in {self.elapsed:.1f} s", flush=True)
-
-        def _draw_stop(self, **_: object) -> None:
-            pass
-
-    if sys.stdout.isatty():
-        progress(futures, notebook=False)
-    else:
-        Lines(futures)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from . import cluster
 from .alignment import dask_array
 from .blas import ONE_BLAS_THREAD, threadpoolctl
 from .namespace import Array
+from .progress import of_threads
 
 
 def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
@@ -27,8 +28,8 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     *arrays : dask arrays, or nested tuples of them such as `Gradients`
         Whatever is not lazy is passed through.
     progress : bool
-        Show Dask's progress bar, or that of distributed. Where the output is not a terminal,
-        a pass on a cluster prints a line for each tenth of its tasks, to be read in a log.
+        Show Dask's progress bar, or that of distributed. Where the output goes to a log, a line
+        for each tenth of the tasks, and none within the first second.
 
     Returns
     -------
@@ -55,7 +56,6 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     """
     dask_array(), threadpoolctl()
     import dask
-    from dask.diagnostics import ProgressBar
 
     collections, repack = dask.base.unpack_collections(*arrays)
     if not collections:
@@ -66,7 +66,7 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     if client is not None:
         results = cluster.compute_on(client, ordered, progress)
     else:
-        with ONE_BLAS_THREAD, ProgressBar() if progress else nullcontext():
+        with ONE_BLAS_THREAD, of_threads() if progress else nullcontext():
             results = dask.compute(*ordered)
     by_place = dict(zip(order, results, strict=True))
     return tuple(repack([by_place[k] for k in range(len(order))]))

@@ -66,7 +66,7 @@ def store(
         Replace a file that is there already, at the end, when the new one is whole. Without
         `resume`, begin anew where there is an unfinished result.
     progress : bool
-        Show a progress bar.
+        Show the progress, as `compute` does.
 
     Raises
     ------

@@ -18,7 +18,7 @@ import pytest
 from conftest import BACKENDS
 
 import fc_arrayapi as fc
-from fc_arrayapi import backend_check, cli, gradient_check, linear
+from fc_arrayapi import backend_check, cli, gradient_check, linear, progress
 
 dask_only = pytest.mark.only("dask.array")
 
@@ -34,8 +34,9 @@ def files(tmp_path, batch, monkeypatch):
 
 
 @pytest.fixture
-def run(capsys):
-    """Run a command line; return its exit code and what it printed and complained."""
+def run(capsys, monkeypatch):
+    """Run a command line; return its exit code and what it printed and complained, but not the progress."""
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", float("inf"))
 
     def run(line):
         try:
@@ -300,6 +301,14 @@ def test_errors_are_one_line(run, files, backend, line, message):
 
 
 @dask_only
+def test_a_log_gets_lines_of_progress_beside_what_is_printed(run, files, backend, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    code, printed, complaint = run("forward X.npy --weights layer.npz --out Y.npy --rows 1")
+    assert (code, printed.splitlines()[0][:7]) == (0, "Y.npy: ")
+    assert re.fullmatch(r"(\d+% of \d+ tasks in \d+\.\d s\n)+", complaint)
+
+
+@dask_only
 def test_no_empty_folder_is_left_where_nothing_could_be_written(run, files, backend, monkeypatch):
     def refuse(targets, **_):
         for path in unfinished:
@@ -385,7 +394,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(run, files, backend):
     process.send_signal(signal.SIGINT)
     printed, complaint = process.communicate(timeout=60)
     assert (process.returncode, printed) == (130, "")
-    assert complaint == (
+    assert complaint.endswith(  # lines of progress before it
         "fc-arrayapi forward: stopped; what is written is kept: the same command with --resume goes on\n"
     )
     assert not Path("Y.npy").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -14,6 +15,7 @@ from batches import B, W, X, dY, numbers
 from conftest import BACKENDS
 
 import fc_arrayapi as fc
+from fc_arrayapi import progress
 
 if BACKENDS["distributed"].installed:
     import dask
@@ -307,7 +309,8 @@ def test_every_worker_has_one_blas_thread_while_a_pass_runs(cluster_of_two_blas_
         assert list(client.run(blas_threads).values()) == [2, 2]
 
 
-def test_progress_in_a_log_is_lines(client, capsys):
+def test_progress_in_a_log_is_lines(client, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     dB, five = fc.compute(fc.grad_bias(da.from_array(X, chunks=(10, 6))), 5, progress=True)
     np.testing.assert_allclose(dB, X.sum(axis=0), rtol=1e-12, atol=1e-12)
     assert five == 5
@@ -317,8 +320,6 @@ def test_progress_in_a_log_is_lines(client, capsys):
 
 
 def test_progress_on_a_terminal_is_the_bar_of_distributed(client, capsys, monkeypatch):
-    import sys
-
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     fc.compute(fc.grad_bias(da.from_array(X, chunks=(10, 6))), progress=True)
     assert "100% Completed" in capsys.readouterr().out

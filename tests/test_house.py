@@ -31,6 +31,7 @@ ORDER = [
     "alignment",
     "chunked",
     "blas",
+    "progress",
     "cluster",
     "running",
     "contraction",
@@ -89,7 +90,7 @@ def test_one_door_to_each_library(name):
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add(node.module.partition(".")[0])
     assert ("array_api_compat" in imported) == (name == "namespace")
-    assert "dask" not in imported or name in ("alignment", "chunked", "cluster", "running")
+    assert "dask" not in imported or name in ("alignment", "chunked", "progress", "cluster", "running")
     if name in MATHEMATICS:
         assert not imported & {"numpy", *OPTIONAL}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ import pytest
 from batches import B, W, X, assert_all, dY
 
 import fc_arrayapi as fc
+from fc_arrayapi import progress
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -43,14 +46,38 @@ def test_one_pass_reads_every_block_once(backend):
         np.testing.assert_array_equal(source.reads, 1)
 
 
-def test_compute_gives_back_gradients_and_what_is_not_lazy(backend, capsys):
+def test_compute_gives_back_gradients_and_what_is_not_lazy(backend):
     x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
-    grads, five = fc.compute(fc.backward(x, W, dy, needs=("dW",)), 5, progress=True)
+    grads, five = fc.compute(fc.backward(x, W, dy, needs=("dW",)), 5)
     assert isinstance(grads, fc.Gradients)
     assert grads.dX is None
     assert five == 5
     np.testing.assert_allclose(grads.dW, X.T @ dY, rtol=1e-12)
-    assert "Completed" in capsys.readouterr().out
+
+
+def test_progress_on_a_terminal_is_a_bar(backend, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
+    assert "100% Completed" in capsys.readouterr().out
+
+
+def test_progress_in_a_notebook_is_a_bar(backend, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})())
+    fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
+    assert "100% Completed" in sys.stdout.getvalue()
+
+
+def test_progress_in_a_log_is_a_line_for_each_tenth(backend, capsys, monkeypatch):
+    def in_lines():
+        dB = fc.grad_bias(backend.asarray(dY, chunks=(1, 5)))
+        fc.compute(dB, progress=True)
+        return capsys.readouterr().out
+
+    assert not in_lines()  # it is over too soon
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    lines = in_lines()
+    assert re.fullmatch(r"(\d+% of \d+ tasks in \d+\.\d s\n){10}", lines)
+    assert [int(line.partition("%")[0]) for line in lines.splitlines()] == list(range(10, 101, 10))
 
 
 @pytest.mark.needs("delayed")
