@@ -57,9 +57,9 @@ def open_array(path: AnyPath, rows: int | None = None) -> Array:
         - a folder of ``.npy`` files, which follow each other along the batch in the order of
           their names: ``part-02.npy`` comes before ``part-10.npy``, ``part-2.npy`` after it.
     rows : int, optional
-        Rows in a block; by default as many as make 128 MiB. Rounded down to whole chunks of
-        a Zarr array (whole shards, if it has any) or HDF5 dataset, but at least one, so that
-        each chunk is read once.
+        Rows in a block; by default at most as many as make 128 MiB, in blocks of equal size.
+        Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
+        dataset, but at least one, so that each chunk is read once.
 
     Returns
     -------
@@ -94,15 +94,21 @@ def open_array(path: AnyPath, rows: int | None = None) -> Array:
         raise ValueError(f"rows is {rows!r}: a block has a whole number of rows, at least one")
     path = os.fsdecode(path)
     source = _open(path)
-    if rows is None:
-        row_bytes = source.dtype.itemsize * math.prod(source.shape[1:])
-        rows = BLOCK_BYTES // row_bytes if row_bytes else source.shape[0]
-    rows = max(1, int(rows) // source.rows_at_once) * source.rows_at_once
+    rows = _default_rows(source) if rows is None else int(rows)
+    rows = max(1, rows // source.rows_at_once) * source.rows_at_once
     if source.shape[0] > MOST_BLOCKS * rows:
         raise ValueError(
             f"{path}: has {source.shape[0]} rows, in blocks of {rows} more than {MOST_BLOCKS} blocks: pass more rows"
         )
     return chunked.from_source(source, rows)
+
+
+def _default_rows(source: Source) -> int:
+    """Return the rows of a block of at most 128 MiB, all blocks alike: then no thread has more to do than another."""
+    row_bytes, step = source.dtype.itemsize * math.prod(source.shape[1:]), source.rows_at_once
+    steps = max(1, math.ceil(source.shape[0] / step))
+    most = max(1, BLOCK_BYTES // row_bytes // step) if row_bytes else steps
+    return math.ceil(steps / math.ceil(steps / most)) * step
 
 
 def _open(path: str) -> Source:

@@ -93,6 +93,26 @@ def test_blocks_hold_128_mebibytes_by_default(backend, tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.parametrize(
+    ("rows", "zarr_chunk", "expected"),
+    [
+        (1000, 1, (250,) * 4),  # and not 300, 300, 300, 100
+        (1000, 64, (256, 256, 256, 232)),  # whole chunks
+        (500, 64, (256, 244)),
+        (300, 64, (192, 108)),  # 256 and 44 before: the chunks can't be cut in halves
+        (290, 290, (290,)),
+        (300, 400, (300,)),  # one chunk
+        (1, 1, (1,)),
+        (0, 1, (0,)),
+    ],
+)
+def test_blocks_are_of_equal_size_by_default(backend, tmp_path, monkeypatch, rows, zarr_chunk, expected):
+    monkeypatch.setattr(storage, "BLOCK_BYTES", 300 * 8 * 8 + 5)
+    zarr.create_array(tmp_path / "x.zarr", shape=(rows, 8), dtype="float64", chunks=(zarr_chunk, 8))
+    assert fc.open_array(tmp_path / "x.zarr").chunks == (expected, (8,))
+
+
+@pytest.mark.only("dask.array")
 def test_two_gigabytes_open_and_take_no_memory(backend, tmp_path):
     array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (2**20, 512))  # 2 GiB, sparse
     del array
