@@ -80,12 +80,17 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     Raises
     ------
     TypeError
-        If the arguments come from different libraries. The message names
-        every argument with its library.
+        If the arguments come from different libraries, or the blocks of one
+        from nobody knows which. The message names every argument with its library.
     """
     spaces = [of(array, name) for name, array in zip(names, arrays, strict=True)]
     first = spaces[0]
-    for name, xp in zip(names, spaces, strict=True):
+    for name, array, xp in zip(names, arrays, spaces, strict=True):
+        if is_chunked(xp) and array._meta is None:  # under query planning, where Dask's own guess failed
+            raise TypeError(
+                f"{name} is a Dask array, of whose blocks Dask does not know the type: pass meta=numpy.empty((0, 0)) "
+                f"to the blockwise or map_blocks that made it"
+            )
         if xp is first or (is_chunked(first) and name in lifted and library(xp) == "numpy"):
             continue
         what = ", ".join(f"{n} is {_article(library(x))} array" for n, x in zip(names, spaces, strict=True))

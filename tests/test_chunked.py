@@ -96,6 +96,30 @@ def test_unknown_chunks(backend):
     np.testing.assert_allclose(dB, expected.dB, rtol=1e-12, atol=1e-12)
 
 
+def positive_rows(block):
+    return block[block[:, 0] > 0]
+
+
+def test_sums_over_blocks_of_unknown_size(backend):
+    """The gradients of W and B with query planning too, which can compute no array of such blocks itself."""
+    x = backend.asarray(X, chunks=(10, 6)).map_blocks(
+        positive_rows, chunks=((np.nan,) * 10, (6,)), meta=np.empty((0, 0))
+    )
+    dW, dB = fc.compute(*fc.backward(x, W, fc.forward(x, W, B), needs=("dW", "dB"))[1:])
+    expected = positive_rows(X)
+    np.testing.assert_allclose(dW, expected.T @ (expected @ W + B), rtol=1e-12)
+    np.testing.assert_allclose(dB, (expected @ W + B).sum(axis=0), rtol=1e-12)
+
+
+@pytest.mark.needs("unknown_types")
+@pytest.mark.parametrize("call", [lambda x: fc.forward(x, W), fc.grad_bias, lambda x: fc.einsum("nc->c", x)])
+def test_blocks_of_which_nobody_knows_the_type_are_refused(backend, call):
+    x = backend.xp.blockwise(positive_rows, "nc", backend.asarray(X, chunks=(10, 6)), "nc", dtype="float64")
+    message = r"^(X|dY|operand 0) is a Dask array, of whose blocks Dask does not know the type: pass meta=numpy.empty\("
+    with pytest.raises(TypeError, match=message):
+        call(x)
+
+
 @pytest.mark.needs("unknown_chunks")
 def test_unknown_chunks_of_different_rows_are_refused_in_the_block(backend):
     x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
