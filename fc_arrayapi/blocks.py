@@ -38,24 +38,25 @@ def backward(xp: Namespace, X: Array, W: Array, dY: Array, wanted: Sequence[str]
     compared = dY
     if alignment.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
         compared = chunked.contract(_dY_of_block, names, [X[..., :1], dY], indices, indices[1])
-    dX = grad_input(compared, W) if "dX" in wanted else None
+    where = "backward"  # so that what is said of dY's features is said in the same words, which are printed once
+    dX = grad_input(compared, W, where) if "dX" in wanted else None
     if "dW" not in wanted:
-        return [dX, None, grad_bias(xp, compared, acc_dtype) if "dB" in wanted else None]
-    operands = alignment.whole_features("backward", names, [X, dY], indices)
+        return [dX, None, grad_bias(xp, compared, acc_dtype, where) if "dB" in wanted else None]
+    operands = alignment.whole_features(where, names, [X, dY], indices)
     if "dB" not in wanted:
         return [dX, _weight_sum(xp, operands, indices, acc_dtype), None]
     if operands[0].numblocks[-1] > 1:  # dY would be summed once for each block along c
-        return [dX, _weight_sum(xp, operands, indices, acc_dtype), grad_bias(xp, compared, acc_dtype)]
+        return [dX, _weight_sum(xp, operands, indices, acc_dtype), grad_bias(xp, compared, acc_dtype, where)]
     dtypes = [sum_dtypes(xp, dtypes)[0] for dtypes in ((X.dtype, dY.dtype), (dY.dtype,))]
     term = partial(_sums_of_block, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
     return [dX, *chunked.contract_together(term, names, operands, indices, [("c", "s"), ("s",)], dtypes)]
 
 
-def grad_input(dY: Array, W: Array) -> Array:
+def grad_input(dY: Array, W: Array, where: str = "grad_input") -> Array:
     """Return dX, with the batch chunks of dY."""
     n = _batch_index(dY)
     names, indices = ("dY", "W"), [(*n, "s"), ("c", "s")]
-    operands = alignment.whole_features("grad_input", names, [dY, alignment.lift("W", W, dY)], indices)
+    operands = alignment.whole_features(where, names, [dY, alignment.lift("W", W, dY)], indices)
     return _product(_grad_input_of_block, names, operands, indices, (*n, "c"))
 
 
@@ -67,11 +68,11 @@ def grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
     return _weight_sum(xp, operands, indices, acc_dtype)
 
 
-def grad_bias(xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
+def grad_bias(xp: Namespace, dY: Array, acc_dtype: Any, where: str = "grad_bias") -> Array:
     """Return dB, summed over the blocks of the batch."""
     indices = [(*_batch_index(dY), "s")]
     dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
-    operands = alignment.whole_features("grad_bias", ("dY",), [dY], indices)
+    operands = alignment.whole_features(where, ("dY",), [dY], indices)
     return chunked.contract(
         partial(_bias_of_block, acc_dtype=acc_dtype), ("dY",), operands, indices, ("s",), dtype=dtype
     )

@@ -79,6 +79,18 @@ def test_every_gradient_alone_warns(backend, small_blocks, function):
     assert_array(result, expected[function], like=x, rtol=1e-12)
 
 
+def test_backward_says_the_same_of_an_array_in_the_same_words(backend, small_blocks):
+    """Three of its contractions have dY; words that are alike are printed once, by Python and by `plan`."""
+    x, dy = backend.asarray(X, chunks=(50, 2)), backend.asarray(dY, chunks=(50, 3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fc.backward(x, W, dy)
+    said = {str(warning.message) for warning in caught}
+    assert sorted(text.partition(" has ")[0] for text in said) == ["backward: X", "backward: dY"]
+    assert set(fc.plan(x, W, dy).warnings) == said
+    assert len(fc.plan(x, W, dy).warnings) == len(said)
+
+
 def test_float16_products_of_blocks_are_added_in_float32(backend, small_blocks):
     x = np.random.default_rng(0).random((40, 3000)).astype("float16")
     with pytest.warns(UserWarning, match="block by block"):
