@@ -9,6 +9,9 @@ from typing import Any
 
 AnyPath = str | bytes | os.PathLike[Any]
 
+# What ends the name of a folder in which `store` keeps an unfinished result.
+UNFINISHED = ".fc_arrayapi.part"
+
 
 def flush(file: int | Path) -> None:
     """Have the disk hold what was written to an open file, or to a file or folder at a path."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from . import accumulation, alignment, linear, namespace, running, storage, validation
 from .namespace import Array, Namespace
+from .source import Source
 
 # Below this, and with many blocks, the millisecond that Dask spends on a block's tasks is most of the time.
 SMALL_BLOCK = 8 * 2**20
@@ -45,8 +46,8 @@ class Plan:
         the blocks of X, dY and the result that its threads work on, a copy of W, and for dW
         log2(blocks) + 2 partial sums. Y and dX are counted block by block, as `store` writes
         them; `compute` holds them whole, which adds their `bytes_written`. Blocks of ``.npy``
-        files and of NumPy arrays are not counted: they stay where they are. Those of Zarr
-        arrays count twice, as bytes and as numbers.
+        files and of NumPy arrays are not counted: they stay where they are. Of Zarr arrays the
+        chunks that are read at a time count beside the block, twice if they are compressed.
     warnings : tuple of str
         What will make the pass slow or fail, each with what to do.
     """
@@ -325,10 +326,10 @@ def _taken(copies: float, block: float) -> float:
     return copies * (1.5 if block < KEPT_BLOCK else 1)
 
 
-def _copies(array: Array) -> int:
+def _copies(array: Array) -> float:
     """Say how often a block is held as it comes from its source: not at all as a view."""
     source = running.source_of(array)
-    if isinstance(source, storage.Source):
+    if isinstance(source, Source):
         return source.copies(array.chunks[0])
     return 0 if hasattr(source, "__array_interface__") else 1
 

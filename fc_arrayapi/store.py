@@ -29,9 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from . import alignment, blas, chunked, namespace, running
-from .disk import flush
+from .disk import UNFINISHED, flush
 from .namespace import Array
-from .storage import UNFINISHED
 from .targets import Bounds, NpyTarget, ZarrTarget
 
 TARGETS: dict[str, type[NpyTarget] | type[ZarrTarget]] = {".npy": NpyTarget, ".zarr": ZarrTarget}
@@ -169,8 +168,9 @@ class _Result:
                 self._take_up()
         _check_kind(self.path, self.target.is_folder)
         if os.path.lexists(self.path) and not (overwrite or self.in_place):
+            nothing = ", so nothing is left to resume" if resume and not self.folder.exists() else ""
             raise FileExistsError(
-                f"{self.path}: is there already, and whole: leave it out, or pass overwrite=True to replace it"
+                f"{self.path}: is there already, and whole{nothing}: leave it out, or pass overwrite=True to replace it"
             )
 
     def _take_up(self) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from .alignment import bounds
 from .disk import flush
 from .namespace import Array, NumPyArray
-from .storage import WHOLE, chunk_file, chunks_reached, size_at, zarr_module
+from .zarr_source import WHOLE, chunk_file, chunks_reached, size_at, zarr_module
 
 # Where a block lies: from where to where along each axis.
 Bounds = tuple[tuple[int, int], ...]

@@ -118,7 +118,7 @@ BACKENDS = {
                 "bfloat16": NO_BFLOAT16,
                 "matmul": "Dask has no matmul under query planning; the layer contracts its blocks",
                 "delayed": "Dask warns of a Delayed that is computed together with arrays under query planning",
-                "unknown_chunks": "under query planning Dask has no boolean indexing, and computes no array of such blocks",
+                "unknown_chunks": "under query planning Dask has no boolean indexing, and can't compute such arrays",
                 **(CAN_DEADLOCK if sys.version_info < (3, 12) else {}),
             },
         ),

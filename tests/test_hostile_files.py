@@ -15,7 +15,7 @@ import zarr
 from hostile import LONGEST, MEGABYTE, X, full, memory_below, npy
 
 import fc_arrayapi as fc
-from fc_arrayapi import storage
+from fc_arrayapi import storage, zarr_source
 
 NO_NUMBERS = "its elements are arrays themselves or take no bytes, which are not read here"
 
@@ -217,7 +217,7 @@ def test_a_copy_in_another_form_may_leave_chunks_out(backend, stored):
         "format 2": {"compressors": None, "zarr_format": 2},
     }.items():  # fmt: skip
         path = stored.with_name(f"{name}.zarr")
-        zarr.create_array(path, shape=X.shape, dtype=X.dtype, chunks=(2, 4), attributes=storage.WHOLE, **form)
+        zarr.create_array(path, shape=X.shape, dtype=X.dtype, chunks=(2, 4), attributes=zarr_source.WHOLE, **form)
         np.testing.assert_array_equal(fc.open_array(path).compute(), np.zeros_like(X))
 
 

@@ -15,7 +15,7 @@ import zarr
 from hostile import W, X, full
 
 import fc_arrayapi as fc
-from fc_arrayapi import storage
+from fc_arrayapi import disk, storage
 
 UNIX = pytest.mark.skipif(os.name == "nt", reason="the rights and limits of Unix")
 
@@ -129,9 +129,7 @@ def test_results_that_do_not_fit_on_the_disk(backend, tmp_path, suffix):
         fc.store({other: backend.asarray(X), path: large}, overwrite=True)
     np.testing.assert_array_equal(fc.open_array(path).compute(), X)
     # The .npy file gets its full size before anything is computed, a Zarr array its chunks one by one.
-    left = (
-        [path.name] if suffix == ".npy" else [f"a.npy{storage.UNFINISHED}", path.name, path.name + storage.UNFINISHED]
-    )
+    left = [path.name] if suffix == ".npy" else [f"a.npy{disk.UNFINISHED}", path.name, path.name + disk.UNFINISHED]
     assert sorted(os.listdir(tmp_path)) == left
     fc.store({other: backend.asarray(X), path: large}, overwrite=True)
     np.testing.assert_array_equal(fc.open_array(path).compute(), 1)

@@ -11,6 +11,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import zarr
 from assertions import nothing_computes
 
 import fc_arrayapi as fc
@@ -253,6 +254,20 @@ def test_blocks_that_are_views_take_no_memory(backend, worker, tmp_path):
     assert held(fc.open_array(tmp_path / "x.zarr", rows=50)) == 1.5 * 2 * 2 * 4 * 34 * 8  # whole chunks of 34 rows
 
 
+@dask_only
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("shards", [None, (20, 8)])
+def test_chunks_that_zarr_reads_at_a_time_are_counted(backend, worker, tmp_path, rng, compressed, shards):
+    options = {"shape": (120, 8), "chunks": (10, 4) if shards else (20, 4), "shards": shards, "dtype": "float32"}
+    array = zarr.create_array(tmp_path / "x.zarr", **options, compressors="auto" if compressed else None)
+    array[:] = rng.random((120, 8))
+    stored = sum(file.stat().st_size for file in (tmp_path / "x.zarr").rglob("*") if file.is_file()) / (4 * 120 * 8)
+    chunks = 3 if shards else 6  # in a block of 60 rows
+    copies = 1 + 3 / chunks * (1 + stored if compressed else 1)
+    plan = fc.plan(fc.open_array(tmp_path / "x.zarr", rows=60), np.ones((8, 4), "float32"))
+    assert plan.peak_memory == round(2 * (1.5 * copies * 4 * 60 * 8 + 4 * 60 * 4) + 4 * 8 * 4)
+
+
 RUN = """
 import json, sys, threading
 from pathlib import Path
@@ -266,6 +281,15 @@ def array(name, columns):
     if source in ("lazy", "other borders"):
         chunk_rows = 4 * block_rows if (source, name) == ("other borders", "dY") else block_rows
         return da.random.default_rng(0).random((rows, columns), dtype="float32", chunks=(chunk_rows, columns))
+    if source == "zarr":  # as zarr makes it, compressed, of numbers that hardly shrink; in chunks of a quarter block
+        import zarr
+        block = np.random.default_rng(0).random((block_rows, columns), dtype="float32")
+        array = zarr.create_array(
+            Path(folder, name + ".zarr"), shape=(rows, columns), chunks=(block_rows // 4, columns), dtype="float32"
+        )
+        for start in range(0, rows, block_rows):
+            array[start : start + block_rows] = block
+        return fc.open_array(Path(folder, name + ".zarr"), rows=block_rows)
     path = Path(folder, name + ".npy")
     dtype = "float16" if source == "float16" else "float32"
     np.lib.format.open_memmap(path, "w+", dtype, (rows, columns)).flush()  # sparse: all zeros
@@ -316,6 +340,8 @@ NARROW, WIDE, LARGE_W = (2**17, 2**13, 1024, 16), (2**19, 2**15, 256, 256), (2**
         (WIDE, "other borders", "gradients"),
         (NARROW, "lazy", "Y"),
         (NARROW, "lazy", "gradients"),
+        (NARROW, "zarr", "gradients"),
+        (WIDE, "zarr", "Y"),
         (WIDE, "npy", "Y"),
         (WIDE, "npy", "gradients"),
         (WIDE, "lazy", "gradients"),

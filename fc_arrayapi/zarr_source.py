@@ -1,0 +1,157 @@
+"""Blocks of Zarr arrays, and the form of those that `store` writes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .namespace import NumPyArray
+from .npy import brief
+from .source import Source, check_unchanged, file_state, naming_damage, one_of, slice_range
+
+# The attribute of a Zarr array all of whose chunks `store` has written, so that one that is not there was lost.
+WHOLE = {"fc_arrayapi": "every chunk is written"}
+
+# Chunks of a block that zarr holds at a time beside it, as measured; it asks for up to ten at once.
+CHUNKS_AT_ONCE = 3
+
+METADATA = ("zarr.json", ".zarray", ".zgroup")
+
+
+def has_zarr_metadata(path: Path) -> bool:
+    """Say whether a folder is a Zarr array or group."""
+    return any((path / name).exists() for name in METADATA)
+
+
+class ZarrArray(Source):
+    """A Zarr array of format 2 or 3 in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        zarr = zarr_module()
+        try:
+            array = zarr.open(path, mode="r")
+            self._whole = isinstance(array, zarr.Array) and _is_whole(array)
+        except PermissionError:
+            raise
+        except Exception as error:  # metadata of another form raise whatever zarr meets first
+            raise ValueError(f"{path}: holds no Zarr array ({brief(error)})") from None
+        if isinstance(array, zarr.Group):
+            # Not `array.array_keys()`, which warns of folders that are no part of the group.
+            names = [inner.name for inner in path.iterdir() if has_zarr_metadata(inner)]
+            raise ValueError(f"{path}: is a group of arrays: open {one_of(names, f'{path}/{{}}')}")
+        self.describe(str(path), array.shape, array.dtype)
+        self.chunks = tuple(map(int, array.chunks))
+        if min(self.chunks) < 1:
+            raise ValueError(f"{path}: holds no Zarr array (its chunks have the shape {self.chunks})")
+        cut = array.shards or array.chunks  # a file each
+        self.rows_at_once = int(cut[0])
+        self._files_a_row = math.prod(math.ceil(n / int(size)) for n, size in zip(self.shape[1:], cut[1:], strict=True))
+        start = len(os.path.join(path, ""))
+        files = {file.path[start:]: file_state(file.stat()) for file in _files(path)}
+        # Of every file by itself: a chunk that is written anew leaves the metadata as they are, and one that is copied
+        # there with its time may be older than the others. Hashed, since each task carries it.
+        import hashlib  # here and not above: OpenSSL is a tenth of the package's import time
+
+        self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
+        # zarr holds a chunk as the bytes that it read and, if they are compressed, as those that they stand for.
+        nbytes = max(1, math.prod(self.shape) * self.dtype.itemsize)
+        self._held_of_chunk: float = 1 + sum(size for size, _ in files.values()) / nbytes if array.compressors else 1.0
+        self._metadata = next(path / name for name in METADATA if name in files)
+        self._state = files[self._metadata.name]
+        if self._whole:
+            self._check_chunks(lambda name: files.get(name, (0, 0))[0], [slice(None)] * self.ndim)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self._token
+
+    def copies(self, rows: Sequence[int]) -> float:
+        """Say how often a block is held: itself, and what zarr holds of its chunks."""
+        chunks = max(1, math.ceil(max(rows) / self.rows_at_once) * self._files_a_row)
+        return 1 + min(CHUNKS_AT_ONCE, chunks) / chunks * self._held_of_chunk
+
+    def __getitem__(self, index: Any) -> NumPyArray:
+        check_unchanged(self._metadata, self._state)
+        if self._whole:
+            self._check_chunks(self._size_of, index)
+        array = zarr_module().open_array(self.path, mode="r")
+        start, stop = slice_range(index[0], self.shape[0])
+        with naming_damage(f"{self.path}: rows {start} to {stop} can not be read: a chunk is damaged"):
+            return np.asarray(array[index])
+
+    def _check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
+        """Raise if a chunk that an index reaches has no file of its full size."""
+        full = math.prod(self.chunks) * self.dtype.itemsize
+        ranges = [slice_range(at, length) for at, length in zip(index, self.shape, strict=True)]
+        for number in chunks_reached(ranges, self.chunks):
+            size = size_of(chunk_file(number))
+            if size != full:
+                raise ValueError(
+                    f"{self.path}: the chunk {chunk_file(number)} was lost: it has {size} bytes, store wrote {full}: "
+                    f"store the array again with overwrite=True"
+                )
+
+    def _size_of(self, name: str) -> int:
+        return size_at(os.path.join(self.path, name))
+
+
+def chunks_reached(ranges: Sequence[tuple[int, int]], chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Count up the chunks that lie, even with one number, in a range along each axis."""
+    return itertools.product(
+        *(range(start // chunk, -(-stop // chunk)) for (start, stop), chunk in zip(ranges, chunks, strict=True))
+    )
+
+
+def chunk_file(number: tuple[int, ...]) -> str:
+    """Name the file of a chunk, all of which lie in one folder."""
+    return ".".join(map(str, ("c", *number)))
+
+
+def size_at(path: str) -> int:
+    """Return the size of a file, 0 if there is none."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _is_whole(array: Any) -> bool:
+    """Whether `store` wrote the array, in the form in which it writes: a copy keeps the attribute in any form."""
+    return (
+        array.metadata.zarr_format == 3
+        and all(array.attrs.get(key) == value for key, value in WHOLE.items())
+        and array.metadata.chunk_key_encoding.name == "default"
+        and array.metadata.chunk_key_encoding.separator == "."
+        and not array.compressors
+        and not array.shards
+    )
+
+
+def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """Find every file of a Zarr array, and refuse links."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise ValueError(
+                    f"{entry.path}: is a link to {os.path.realpath(entry.path)}, in a Zarr array: copy what it leads "
+                    f"to in its place"
+                )
+            if entry.is_dir():
+                yield from _files(entry.path)
+            else:
+                yield entry
+
+
+def zarr_module() -> Any:
+    """Return zarr, which is imported only when it is used."""
+    try:
+        import zarr
+    except ImportError:
+        raise ImportError("a .zarr array needs zarr: pip install zarr") from None
+    return zarr
