@@ -47,6 +47,8 @@ def align(names: Sequence[str], arrays: Sequence[Array], indices: Sequence[Seque
     for name, array, index in zip(names, arrays, indices, strict=True):
         for axis, (label, chunks) in enumerate(zip(index, array.chunks, strict=True)):
             other, others, wanted = first.setdefault(label, (name, array, chunks))
+            if wanted == chunks:  # as a rule: rechunk would find that out too, in longer
+                continue
             if sum(wanted) == sum(chunks):  # never so where one of them is nan
                 array = array.rechunk({axis: wanted})
             elif len(wanted) != len(chunks):

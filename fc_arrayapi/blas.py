@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -21,20 +22,27 @@ class _OneBlasThread:
     Both are done by one thread of its own: in threadpoolctl 3.8 only the thread that set a
     limit on OpenBLAS can lift it, and passes may end in another order than they began. A limit
     that the caller holds stands.
+
+    Looking for the libraries takes a millisecond, so it is done anew only if a module was
+    imported since, which is how another BLAS is loaded.
     """
 
     def __init__(self) -> None:
         self.lock, self.inside = threading.Lock(), 0
+        self.libraries: Any = None
+        self.modules = 0
 
     def __enter__(self) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
-        threadpool_limits = threadpoolctl().threadpool_limits
+        find_libraries = threadpoolctl().ThreadpoolController
         with self.lock:
             if self.inside == 0:
+                if self.modules != len(sys.modules):
+                    self.libraries, self.modules = find_libraries(), len(sys.modules)
                 self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fc_arrayapi-blas")
                 try:
-                    self.limits = self.thread.submit(threadpool_limits, limits=1, user_api="blas").result()
+                    self.limits = self.thread.submit(self.libraries.limit, limits=1, user_api="blas").result()
                 except BaseException:
                     self.thread.shutdown()
                     raise

@@ -103,13 +103,33 @@ def test_a_missing_threadpoolctl_is_named_before_anything_is_read(backend, monke
 
 
 def test_no_thread_is_left_where_blas_can_not_be_limited(backend, monkeypatch):
-    def broken(**_):
+    def broken(*_, **__):
         raise OSError("no such BLAS")
 
-    monkeypatch.setattr("threadpoolctl.threadpool_limits", broken)
+    monkeypatch.setattr("threadpoolctl.ThreadpoolController.limit", broken)
     with pytest.raises(OSError, match="no such BLAS"):
         fc.compute(backend.asarray(X))
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("fc_arrayapi-blas")] == []
+
+
+def test_libraries_are_looked_for_anew_only_after_an_import(backend, monkeypatch):
+    import threadpoolctl
+
+    class Counting(threadpoolctl.ThreadpoolController):
+        made = 0
+
+        def __init__(self):
+            Counting.made += 1
+            super().__init__()
+
+    fc.compute(backend.asarray(X))
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Counting)
+    fc.compute(backend.asarray(X))
+    assert Counting.made == 0
+    monkeypatch.setitem(sys.modules, "another_blas", sys)
+    fc.compute(backend.asarray(X))
+    fc.compute(backend.asarray(X))
+    assert Counting.made == 1
 
 
 BLAS_THREADS = """
