@@ -38,8 +38,9 @@ class _OneBlasThread:
         find_libraries = threadpoolctl().ThreadpoolController
         with self.lock:
             if self.inside == 0:
-                if self.modules != len(sys.modules):
-                    self.libraries, self.modules = find_libraries(), len(sys.modules)
+                modules = len(sys.modules)  # before the search, so that one that is imported meanwhile is not missed
+                if modules != self.modules:
+                    self.libraries, self.modules = find_libraries(), modules
                 self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fc_arrayapi-blas")
                 try:
                     self.limits = self.thread.submit(self.libraries.limit, limits=1, user_api="blas").result()

@@ -286,7 +286,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("X", type=Path, help="the batch: what fc.open_array opens, for example X.npy or X.zarr")
     parser.add_argument("--weights", type=Path, required=True, help="W and B: a .npz or .safetensors file")
-    parser.add_argument("--rows", type=int, help="rows in a block (default: at most 128 MiB)")
+    parser.add_argument("--rows", type=int, help="rows in a block (default: up to 128 MiB)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
     parser.add_argument("--threads", type=int, help="threads on this machine (default: one for each core)")
 

@@ -88,8 +88,8 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     for name, array, xp in zip(names, arrays, spaces, strict=True):
         if is_chunked(xp) and array._meta is None:  # under query planning, where Dask's own guess failed
             raise TypeError(
-                f"{name} is a Dask array, of whose blocks Dask does not know the type: pass meta=numpy.empty((0, 0)) "
-                f"to the blockwise or map_blocks that made it"
+                f"{name} is a Dask array, of whose blocks Dask does not know the type: give the blockwise or "
+                f"map_blocks that made it an empty one, for example meta=numpy.empty((0, 0), 'float32')"
             )
         if xp is first or (is_chunked(first) and name in lifted and library(xp) == "numpy"):
             continue

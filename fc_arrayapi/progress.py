@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -12,12 +13,14 @@ SECONDS_BETWEEN_LINES = 1.0
 
 
 def is_log() -> bool:
-    """Say whether what is printed goes to a file or a pipe, where a bar that draws over itself can't be read."""
-    return not sys.stdout.isatty() and not type(sys.stdout).__module__.startswith("ipykernel")  # a notebook's cell
+    """Say whether what is printed goes to a file, a pipe or nowhere, where no bar that draws over itself is read."""
+    on_terminal = getattr(sys.stdout, "isatty", bool)()
+    in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
+    return not (on_terminal or in_notebook)
 
 
 class Lines:
-    """A line for each tenth of a pass."""
+    """A line for each tenth of a pass, but no two within a second; a pass that had one ends in one."""
 
     def __init__(self) -> None:
         self.started = self.last = time.perf_counter()
@@ -26,9 +29,11 @@ class Lines:
     def show(self, done: int, tasks: int) -> None:
         """Print a line if so many tasks of all are another tenth."""
         now, tenths = time.perf_counter(), 10 * done // max(1, tasks)
-        if tenths > self.tenths and now - self.last >= SECONDS_BETWEEN_LINES:
+        at_the_end = done == tasks and self.tenths > 0
+        if tenths > self.tenths and (at_the_end or now - self.last >= SECONDS_BETWEEN_LINES):
             self.last, self.tenths = now, tenths
-            print(f"{10 * tenths}% of {tasks:,} tasks in {now - self.started:.1f} s", flush=True)
+            with contextlib.suppress(OSError, ValueError):  # a log that is full or closed does not end a pass
+                print(f"{10 * tenths}% of {tasks:,} tasks in {now - self.started:.1f} s", flush=True)
 
 
 def of_threads() -> Any:

@@ -28,8 +28,8 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     *arrays : dask arrays, or nested tuples of them such as `Gradients`
         Whatever is not lazy is passed through.
     progress : bool
-        Show Dask's progress bar, or that of distributed. Where the output goes to a log, a line
-        for each tenth of the tasks, and none within the first second.
+        Show Dask's progress bar, or that of distributed. Where the output goes to a log, lines:
+        one for each tenth of the tasks, at most one a second.
 
     Returns
     -------

@@ -49,7 +49,7 @@ def open_array(path: AnyPath, rows: int | None = None) -> Array:
         - a folder of ``.npy`` files, which follow each other along the batch in the order of
           their names: ``part-02.npy`` comes before ``part-10.npy``, ``part-2.npy`` after it.
     rows : int, optional
-        Rows in a block; by default at most as many as make 128 MiB, in blocks of equal size.
+        Rows in a block; by default at most as many as make 128 MiB, in blocks of about equal size.
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
         dataset, but at least one, so that each chunk is read once.
 
@@ -96,11 +96,20 @@ def open_array(path: AnyPath, rows: int | None = None) -> Array:
 
 
 def _default_rows(source: Source) -> int:
-    """Return the rows of a block of at most 128 MiB, all blocks alike: then no thread has more to do than another."""
+    """Return the rows of blocks of at most 128 MiB and about equal size, so that no thread has more to do."""
     row_bytes, step = source.dtype.itemsize * math.prod(source.shape[1:]), source.rows_at_once
     steps = max(1, math.ceil(source.shape[0] / step))
     most = max(1, BLOCK_BYTES // row_bytes // step) if row_bytes else steps
-    return math.ceil(steps / math.ceil(steps / most)) * step
+    equal = math.ceil(steps / math.ceil(steps / most))
+    if equal < most and _views(source, most * step) and not _views(source, equal * step):
+        return most * step  # blocks that end with the files of a folder
+    return equal * step
+
+
+def _views(source: Source, rows: int) -> bool:
+    """Say whether blocks of so many rows are views of a file."""
+    N = source.shape[0]
+    return source.copies([min(rows, N - start) for start in range(0, N, rows)] or [0]) == 0
 
 
 def _open(path: str) -> Source:

@@ -168,7 +168,7 @@ class _Result:
                 self._take_up()
         _check_kind(self.path, self.target.is_folder)
         if os.path.lexists(self.path) and not (overwrite or self.in_place):
-            nothing = ", so nothing is left to resume" if resume and not self.folder.exists() else ""
+            nothing = ", so nothing of it is left to resume" if resume and not self.folder.exists() else ""
             raise FileExistsError(
                 f"{self.path}: is there already, and whole{nothing}: leave it out, or pass overwrite=True to replace it"
             )

@@ -50,9 +50,8 @@ class ZarrArray(Source):
         self.chunks = tuple(map(int, array.chunks))
         if min(self.chunks) < 1:
             raise ValueError(f"{path}: holds no Zarr array (its chunks have the shape {self.chunks})")
-        cut = array.shards or array.chunks  # a file each
-        self.rows_at_once = int(cut[0])
-        self._files_a_row = math.prod(math.ceil(n / int(size)) for n, size in zip(self.shape[1:], cut[1:], strict=True))
+        file_shape = tuple(map(int, array.shards or array.chunks))
+        self.rows_at_once = file_shape[0]
         start = len(os.path.join(path, ""))
         files = {file.path[start:]: file_state(file.stat()) for file in _files(path)}
         # Of every file by itself: a chunk that is written anew leaves the metadata as they are, and one that is copied
@@ -60,9 +59,13 @@ class ZarrArray(Source):
         import hashlib  # here and not above: OpenSSL is a tenth of the package's import time
 
         self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
+        self._files_a_row = math.prod(map(_parts, self.shape[1:], file_shape[1:]))
         # zarr holds a chunk as the bytes that it read and, if they are compressed, as those that they stand for.
-        nbytes = max(1, math.prod(self.shape) * self.dtype.itemsize)
-        self._held_of_chunk: float = 1 + sum(size for size, _ in files.values()) / nbytes if array.compressors else 1.0
+        chunk_bytes = math.prod(file_shape) * self.dtype.itemsize
+        self._bytes_of_file = float(chunk_bytes)
+        if array.compressors:
+            number = max(1, math.prod(map(_parts, self.shape, file_shape)))
+            self._bytes_of_file += sum(size for size, _ in files.values()) / number
         self._metadata = next(path / name for name in METADATA if name in files)
         self._state = files[self._metadata.name]
         if self._whole:
@@ -73,8 +76,9 @@ class ZarrArray(Source):
 
     def copies(self, rows: Sequence[int]) -> float:
         """Say how often a block is held: itself, and what zarr holds of its chunks."""
-        chunks = max(1, math.ceil(max(rows) / self.rows_at_once) * self._files_a_row)
-        return 1 + min(CHUNKS_AT_ONCE, chunks) / chunks * self._held_of_chunk
+        block = max(rows) * math.prod(self.shape[1:]) * self.dtype.itemsize
+        files = min(CHUNKS_AT_ONCE, _parts(max(rows), self.rows_at_once) * self._files_a_row)
+        return 1 + files * self._bytes_of_file / max(1, block)
 
     def __getitem__(self, index: Any) -> NumPyArray:
         check_unchanged(self._metadata, self._state)
@@ -99,6 +103,10 @@ class ZarrArray(Source):
 
     def _size_of(self, name: str) -> int:
         return size_at(os.path.join(self.path, name))
+
+
+def _parts(length: int, size: int) -> int:
+    return math.ceil(length / size)
 
 
 def chunks_reached(ranges: Sequence[tuple[int, int]], chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

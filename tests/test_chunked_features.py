@@ -79,14 +79,26 @@ def test_every_gradient_alone_warns(backend, small_blocks, function):
     assert_array(result, expected[function], like=x, rtol=1e-12)
 
 
-def test_backward_says_the_same_of_an_array_in_the_same_words(backend, small_blocks):
-    """Three of its contractions have dY; words that are alike are printed once, by Python and by `plan`."""
+@pytest.mark.parametrize("needs", [("dX", "dW", "dB"), ("dX", "dB")])
+def test_backward_says_the_same_of_an_array_in_the_same_words(backend, small_blocks, needs):
+    """Up to three of its contractions have dY; words that are alike are printed once, by Python and by `plan`."""
     x, dy = backend.asarray(X, chunks=(50, 2)), backend.asarray(dY, chunks=(50, 3))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+
+    def said(needs):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fc.backward(x, W, dy, needs=needs)
+        return {str(warning.message) for warning in caught}
+
+    about = sorted(text.partition(" has ")[0] for text in said(needs))
+    assert about == ["backward: X"] * ("dW" in needs) + ["backward: dY"]
+
+
+def test_plan_says_what_backward_says_and_each_once(backend, small_blocks):
+    x, dy = backend.asarray(X, chunks=(50, 2)), backend.asarray(dY, chunks=(50, 3))
+    with pytest.warns(UserWarning, match="block by block") as caught:
         fc.backward(x, W, dy)
     said = {str(warning.message) for warning in caught}
-    assert sorted(text.partition(" has ")[0] for text in said) == ["backward: X", "backward: dY"]
     assert set(fc.plan(x, W, dy).warnings) == said
     assert len(fc.plan(x, W, dy).warnings) == len(said)
 

@@ -251,21 +251,41 @@ def test_blocks_that_are_views_take_no_memory(backend, worker, tmp_path):
         file["x"] = rows
     assert held(fc.open_array(f"{tmp_path}/x.h5::x", rows=50)) == 1.5 * 2 * 4 * 50 * 8
     fc.store({tmp_path / "x.zarr": backend.asarray(rows)})
-    assert held(fc.open_array(tmp_path / "x.zarr", rows=50)) == 1.5 * 2 * 2 * 4 * 34 * 8  # whole chunks of 34 rows
+    X = fc.open_array(tmp_path / "x.zarr", rows=50)  # in whole chunks of 34 rows, three of 3 columns for the 8
+    assert held(X) == 1.5 * 2 * 4 * 34 * (8 + 9)
 
 
 @dask_only
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("shards", [None, (20, 8)])
-def test_chunks_that_zarr_reads_at_a_time_are_counted(backend, worker, tmp_path, rng, compressed, shards):
-    options = {"shape": (120, 8), "chunks": (10, 4) if shards else (20, 4), "shards": shards, "dtype": "float32"}
-    array = zarr.create_array(tmp_path / "x.zarr", **options, compressors="auto" if compressed else None)
+@pytest.mark.parametrize(
+    ("chunks", "shards", "files"),
+    [
+        ((20, 4), None, 3),  # of 6 in a block of 60 rows
+        ((10, 4), (20, 8), 3),  # of 3
+        ((60, 8), None, 1),
+        ((60, 5), None, 2),  # the second one holds 2 columns more than there are
+    ],
+)
+def test_chunks_that_zarr_reads_at_a_time_are_counted(
+    backend, worker, tmp_path, rng, compressed, chunks, shards, files
+):
+    path, one = tmp_path / "x.zarr", "auto" if compressed else None
+    array = zarr.create_array(path, shape=(120, 8), chunks=chunks, shards=shards, dtype="float32", compressors=one)
     array[:] = rng.random((120, 8))
-    stored = sum(file.stat().st_size for file in (tmp_path / "x.zarr").rglob("*") if file.is_file()) / (4 * 120 * 8)
-    chunks = 3 if shards else 6  # in a block of 60 rows
-    copies = 1 + 3 / chunks * (1 + stored if compressed else 1)
-    plan = fc.plan(fc.open_array(tmp_path / "x.zarr", rows=60), np.ones((8, 4), "float32"))
-    assert plan.peak_memory == round(2 * (1.5 * copies * 4 * 60 * 8 + 4 * 60 * 4) + 4 * 8 * 4)
+    held = 4 * np.prod(shards or chunks)  # of one file
+    if compressed:
+        sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+        held += sum(sizes) / (len(sizes) - 1)  # one has the metadata
+    plan = fc.plan(fc.open_array(path, rows=60), np.ones((8, 4), "float32"))
+    assert plan.peak_memory == round(2 * (1.5 * (4 * 60 * 8 + files * held) + 4 * 60 * 4) + 4 * 8 * 4)
+
+
+@dask_only
+@pytest.mark.parametrize("shape", [(0, 8), (10, 0)])
+def test_an_empty_zarr_array_has_a_plan(backend, worker, tmp_path, shape):
+    zarr.create_array(tmp_path / "x.zarr", shape=shape, chunks=(4, 4), dtype="float32")
+    plan = fc.plan(fc.open_array(tmp_path / "x.zarr"), np.ones((shape[1], 4), "float32"))
+    assert plan.flops == 0
 
 
 RUN = """

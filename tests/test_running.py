@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -80,6 +81,35 @@ def test_progress_in_a_log_is_a_line_for_each_tenth(backend, capsys, monkeypatch
     assert [int(line.partition("%")[0]) for line in lines.splitlines()] == list(range(10, 101, 10))
 
 
+def test_lines_come_a_second_apart_and_the_last_says_that_all_is_done(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    lines = progress.Lines()
+    for now[0], done in ((0.9, 3), (1.1, 4), (2.0, 5), (2.2, 5), (2.3, 6), (3.3, 6), (3.4, 9), (3.5, 10)):
+        lines.show(done, 10)
+    shown = [line.split("% of 10 tasks in ") for line in capsys.readouterr().out.splitlines()]
+    assert shown == [["40", "1.1 s"], ["50", "2.2 s"], ["60", "3.3 s"], ["100", "3.5 s"]]
+    now[0], short = 0.0, progress.Lines()
+    for now[0], done in ((0.3, 5), (0.9, 10)):
+        short.show(done, 10)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("closed file"), None])
+def test_a_log_that_can_not_be_written_to_does_not_end_a_pass(backend, monkeypatch, error):
+    class Log:
+        def write(self, text):
+            raise error
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(sys, "stdout", Log() if error else None)  # None: no standard output at all
+    (dB,) = fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
+    np.testing.assert_allclose(dB, dY.sum(axis=0), rtol=1e-12)
+
+
 @pytest.mark.needs("delayed")
 def test_results_of_every_kind_come_back_in_their_places(backend):
     """Dask's own compute gives the arrays first, whatever the order asked for."""
@@ -123,6 +153,7 @@ def test_libraries_are_looked_for_anew_only_after_an_import(backend, monkeypatch
             super().__init__()
 
     fc.compute(backend.asarray(X))
+    fc.compute(backend.asarray(X))  # the first pass of a process imports what the second has
     monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Counting)
     fc.compute(backend.asarray(X))
     assert Counting.made == 0

@@ -113,6 +113,16 @@ def test_blocks_are_of_equal_size_by_default(backend, tmp_path, monkeypatch, row
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.parametrize(("lengths", "rows"), [((600, 300, 70), 300), ((600, 250, 500), 270), ((100, 100), 200)])
+def test_blocks_end_with_the_files_of_a_folder(backend, tmp_path, monkeypatch, lengths, rows):
+    """Blocks that are views by default stay so, and only those that are not are of about equal size."""
+    monkeypatch.setattr(storage, "BLOCK_BYTES", 300 * 8 * 8)
+    for name, length in zip("abc", lengths, strict=False):
+        np.save(tmp_path / f"{name}.npy", np.ones((length, 8)))
+    assert fc.open_array(tmp_path).chunks[0][0] == rows
+
+
+@pytest.mark.only("dask.array")
 def test_two_gigabytes_open_and_take_no_memory(backend, tmp_path):
     array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (2**20, 512))  # 2 GiB, sparse
     del array

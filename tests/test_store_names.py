@@ -31,7 +31,7 @@ pytestmark = pytest.mark.only("dask.array")
 def test_a_target_is_replaced_only_at_the_end_and_only_if_asked(backend, tmp_path, suffix):
     path = tmp_path / f"x{suffix}"
     fc.store({path: backend.asarray(X)})
-    for resume, nothing in ((False, ""), (True, ", so nothing is left to resume")):
+    for resume, nothing in ((False, ""), (True, ", so nothing of it is left to resume")):
         message = (
             f"x{suffix}: is there already, and whole{nothing}: leave it out, or pass overwrite=True to replace it$"
         )
