@@ -11,7 +11,7 @@ from typing import Any
 
 from . import namespace
 from .namespace import Array
-from .validation import shape_text
+from .validation import shape_text, size_text
 
 
 def dask_array() -> Any:
@@ -87,7 +87,7 @@ def whole_features(
     operands = list(operands)
     for label in ("c", "s"):
         for k, axis in merge_blocks(operands, indices, label):
-            message = _features_in_blocks(where, names[k], label, operands[k], axis)
+            message = _features_in_blocks(where, names[k], indices[k], operands[k], axis)
             warnings.warn(message, UserWarning, stacklevel=_callers_level())
     return operands
 
@@ -121,16 +121,17 @@ def _block_bytes(array: Array, axis: int) -> float:
     return float(math.prod(sizes) * array.dtype.itemsize)
 
 
-def _features_in_blocks(where: str, name: str, label: str, array: Array, axis: int) -> str:
-    limit = _chunk_size()
+def _features_in_blocks(where: str, name: str, index: Sequence[str], array: Array, axis: int) -> str:
+    limit, label = _chunk_size(), index[axis]
     feature = {"c": "input features", "s": "output features"}[label]
     largest = _block_bytes(array, axis)
     rows = max(1, int(max(array.chunks[0]) * limit // largest))
-    call = f"{name}.rechunk({{0: {rows}, {axis}: -1}})" if axis > 0 else f"{name}.rechunk(-1)"
+    # A batch may be cut in more blocks; the other axis of a weight has features too.
+    call = f"{name}.rechunk(-1)" if {"c", "s"} <= {*index} else f"{name}.rechunk({{0: {rows}, {axis}: -1}})"
     return (
         f"{where}: {name} has {array.numblocks[axis]} blocks along axis {label} ({feature}), and in one block of all "
-        f"{array.shape[axis]} it would have blocks of {largest / 2**20:,.0f} MiB, more than Dask's array.chunk-size of "
-        f"{limit / 2**20:,.0f} MiB: it is contracted block by block along {label} too, which takes longer; "
+        f"{array.shape[axis]} it would have blocks of {size_text(largest)}, more than Dask's array.chunk-size of "
+        f"{size_text(limit)}: it is contracted block by block along {label} too, which takes longer; "
         f"call {call} before"
     )
 

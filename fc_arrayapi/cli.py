@@ -11,6 +11,7 @@ import math
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ import fc_arrayapi as fc
 from . import running, validation
 from .backend_check import RESULTS
 from .namespace import Array
-from .plan import size_text
+from .validation import size_text
 
 # A backend's module, and what pip calls it.
 BACKENDS = {
@@ -43,6 +44,7 @@ ADVICE = {
     errno.EACCES: "change its permissions, or take another path",
     errno.EPERM: "change its permissions, or take another path",
     errno.EROFS: "take a path that can be written to",
+    errno.EPIPE: "what was to read the output has ended",
 }
 
 
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
     except Exception as error:
         if given.debug:
-            raise
+            traceback.print_exc()
         _complain(given.command, _in_one_line(error))
         return BAD_INPUT
 

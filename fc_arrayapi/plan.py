@@ -10,6 +10,7 @@ from typing import Any
 from . import accumulation, alignment, linear, namespace, running, storage, validation
 from .namespace import Array, Namespace
 from .source import Source
+from .validation import size_text
 
 # Below this, and with many blocks, the millisecond that Dask spends on a block's tasks is most of the time.
 SMALL_BLOCK = 8 * 2**20
@@ -36,7 +37,7 @@ class Plan:
     blocks : int
         Blocks of the batch, which are those of X; 1 in memory.
     block_bytes : int or None
-        Bytes of the largest block of X, with all C features.
+        Bytes of the largest block of X, with all C features unless they stay in several blocks.
     tasks : int
         Dask's tasks before it fuses some, those that make X and dY included; 1 in memory.
     threads : int
@@ -44,10 +45,11 @@ class Plan:
     peak_memory : int or None
         An estimate of the anonymous memory in bytes that the pass takes on top, for each worker:
         the blocks of X, dY and the result that its threads work on, a copy of W, and for dW
-        log2(blocks) + 2 partial sums. Y and dX are counted block by block, as `store` writes
-        them; `compute` holds them whole, which adds their `bytes_written`. Blocks of ``.npy``
-        files and of NumPy arrays are not counted: they stay where they are. Of Zarr arrays the
-        chunks that are read at a time count beside the block, twice if they are compressed.
+        log2(blocks) + 2 partial sums, two more for each further thread. Y and dX are counted
+        block by block, as `store` writes them; `compute` holds them whole, which adds their
+        `bytes_written`. Blocks of ``.npy`` files and of NumPy arrays are not counted: they stay
+        where they are. Of Zarr arrays the chunks that are read at a time count beside the
+        block, twice if they are compressed.
     warnings : tuple of str
         What will make the pass slow or fail, each with what to do.
     """
@@ -123,12 +125,14 @@ def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
         warnings.simplefilter("always")  # that features stay in several blocks is said by building
         made = (linear.forward(X, W),) if dY is None else tuple(linear.backward(X, W, dY))
     threads, limit = running.workers(*made)
-    sizes = _Sizes.of(namespace.of(X._meta), X, W, dY, _most_rows(X), math.prod(X.numblocks[:-1]))
+    c, s = _features_of_block(X, W, dY)
+    sizes = _Sizes.of(namespace.of(X._meta), X, W, dY, _most_rows(X), math.prod(X.numblocks[:-1]), (c, s))
     inputs = {"X": X} if dY is None else {"X": X, "dY": dY}
     advice = list(dict.fromkeys(str(warning.message) for warning in caught))
     advice += [] if advice else _feature_advice(inputs)
     advice += _batch_advice(X, dY, sizes, threads)
-    peak = sizes.peak([_held(array, X, sizes.block(name)) for name, array in inputs.items()], threads)
+    held = [_held(array, X, sizes.block(name), n) for (name, array), n in zip(inputs.items(), (c, s), strict=False)]
+    peak = sizes.peak(held, threads)
     advice += _memory_advice(sizes, peak, threads, limit)
     return sizes.plan(running.count_tasks(*made), threads, peak, advice)
 
@@ -140,6 +144,8 @@ class _Sizes:
     N: float
     C: int
     S: int
+    c: int  # features of a block: all of them, unless they stay in several
+    s: int
     rows: float  # of the largest block
     blocks: int
     itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
@@ -149,7 +155,9 @@ class _Sizes:
     leaf: tuple[int, int]  # see accumulation.leaf_of
 
     @classmethod
-    def of(cls, xp: Namespace, X: Array, W: Array, dY: Array | None, rows: float, blocks: int) -> _Sizes:
+    def of(
+        cls, xp: Namespace, X: Array, W: Array, dY: Array | None, rows: float, blocks: int, features: tuple[int, int]
+    ) -> _Sizes:
         C, S = W.shape
         dtypes = {"X": X.dtype, "W": W.dtype}
         acc_dtype, product_row, sum_row = X.dtype, 0, 0
@@ -163,28 +171,29 @@ class _Sizes:
             sum_row = _converted(xp, X.dtype, acc_dtype, C) + _converted(xp, dY.dtype, acc_dtype, S)
         itemsize = {name: _itemsize(xp, dtype) for name, dtype in dtypes.items()}
         leaf, N = accumulation.leaf_of(xp, C, S), math.prod(X.shape[:-1])
-        return cls(N, C, S, rows, blocks, itemsize, _itemsize(xp, acc_dtype), product_row, sum_row, leaf)
+        return cls(N, C, S, *features, rows, blocks, itemsize, _itemsize(xp, acc_dtype), product_row, sum_row, leaf)
 
     @property
     def results(self) -> tuple[str, ...]:
         return ("dX", "dW", "dB") if "dY" in self.itemsize else ("Y",)
 
-    def bytes(self, name: str, N: float | None = None) -> float:
-        """Return the size of X, W, Y or a gradient, or of N rows of it."""
-        N = self.N if N is None else N
-        shapes = {"W": (self.C, self.S), "dW": (self.C, self.S), "dB": (self.S,), "X": (N, self.C), "dX": (N, self.C)}
-        return math.prod(shapes.get(name, (N, self.S))) * self.itemsize[name]
+    def bytes(self, name: str) -> float:
+        """Return the size of X, W, Y or a gradient."""
+        return self._bytes(name, self.N, self.C, self.S)
 
     def block(self, name: str) -> float:
-        """Return the size of the largest block, with all features."""
-        return self.bytes(name, self.rows)
+        """Return the size of the largest block of X, Y, dY or dX."""
+        return self._bytes(name, self.rows, self.c, self.s)
 
-    @property
-    def sums(self) -> float:
-        """The bytes of the partial sums of dW that are held at once."""
+    def _bytes(self, name: str, N: float, C: int, S: int) -> float:
+        shapes = {"W": (C, S), "dW": (C, S), "dB": (S,), "X": (N, C), "dX": (N, C)}
+        return math.prod(shapes.get(name, (N, S))) * self.itemsize[name]
+
+    def sums(self, threads: int) -> float:
+        """Return the bytes of the partial sums of dW that are held at once; each further thread has two more."""
         if self.results == ("Y",):
             return 0
-        terms = math.log2(self.blocks) + 2 if self.blocks > 1 else 1
+        terms = min(_terms(self.blocks) + 2 * (threads - 1), self.blocks + 1)  # all, and a sum of two of them
         return terms * self.C * self.S * self.acc_itemsize
 
     @property
@@ -210,11 +219,12 @@ class _Sizes:
         """
         (products, cast), converted = self.products, self.rows * self.product_row
         if self.results == ("Y",):
-            one = held[0] + converted + self.block("Y")
+            one = held[0] + converted + self.block("Y") * _terms(math.ceil(self.C / max(1, self.c)))
         else:
             both = sum if self.blocks < threads else max
-            one = held[1] + both((held[0] + cast, converted + self.block("dX"))) + products
-        return min(threads, self.blocks) * one + self.bytes("W") + self.sums
+            dX = self.block("dX") * _terms(math.ceil(self.S / max(1, self.s)))
+            one = held[1] + both((held[0] + cast, converted + dX)) + products
+        return min(threads, self.blocks) * one + self.bytes("W") + self.sums(threads)
 
     def plan(self, tasks: int, threads: int, peak: float, advice: list[str]) -> Plan:
         products = 2 * self.N * self.C * self.S
@@ -235,7 +245,7 @@ class _Sizes:
 
 def _in_memory(xp: Namespace, X: Array, W: Array, dY: Array | None) -> Plan:
     """Plan one call: the results, and what dW is added up from, come on top of what is there."""
-    sizes = _Sizes.of(xp, X, W, dY, math.prod(X.shape[:-1]), 1)
+    sizes = _Sizes.of(xp, X, W, dY, math.prod(X.shape[:-1]), 1, tuple(W.shape))
     return sizes.plan(1, 1, sum(map(sizes.bytes, sizes.results)) + sum(sizes.products), [])
 
 
@@ -266,7 +276,7 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
                 f"other borders, so every pass cuts dY anew: call dY.rechunk({{{axis}: X.chunks[{axis}]}}) before "
                 f"you write it"
             )
-    block, row_bytes = sizes.block("X"), max(1, sizes.bytes("X", 1))
+    block, row_bytes = sizes.block("X"), max(1, X.shape[-1] * sizes.itemsize["X"])
     call = f"open X with rows={max(1, int(storage.BLOCK_BYTES // row_bytes))}, or call X.rechunk to so many rows"
     if block < SMALL_BLOCK and sizes.blocks > MANY_BLOCKS:
         advice.append(
@@ -285,11 +295,12 @@ def _memory_advice(sizes: _Sizes, peak: float, threads: int, limit: int | None) 
     if limit is None:
         return []
     has = f"a worker has {size_text(limit)}"
-    if sizes.bytes("W") + sizes.sums > limit:
-        sums = f" and {size_text(sizes.sums)} for the sums of dW" if sizes.sums else ""
+    sums = sizes.sums(threads)
+    if sizes.bytes("W") + sums > limit:
+        for_sums = f" and {size_text(sums)} for the sums of dW" if sums else ""
         half = max(1, sizes.S // 2)
         return [
-            f"W too large: every worker holds W, {size_text(sizes.bytes('W'))}{sums}, and {has}: give workers more "
+            f"W too large: every worker holds W, {size_text(sizes.bytes('W'))}{for_sums}, and {has}: give workers more "
             f"memory, or take the output features in parts, W[:, :{half}] and W[:, {half}:]"
         ]
     blocks = sum(map(sizes.block, ("X", "Y") if sizes.results == ("Y",) else ("X", "dY", "dX")))
@@ -310,14 +321,28 @@ def _most_rows(array: Array) -> float:
     return math.nan if alignment.has_unknown_blocks(array) else float(math.prod(map(max, array.chunks[:-1])))
 
 
-def _held(array: Array, X: Array, block: float) -> float:
+def _terms(blocks: int) -> float:
+    """Return how many terms of a sum over blocks one thread holds, as a tree of pairs has them."""
+    return math.log2(blocks) + 2 if blocks > 1 else 1
+
+
+def _features_of_block(X: Array, W: Array, dY: Array | None) -> tuple[int, int]:
+    """Return the input and the output features that a block has when it is worked on."""
+    n = tuple(map(str, range(X.ndim - 1)))
+    operands, index = ([X, alignment.lift("W", W, X)], ("c", "s")) if dY is None else ([X, dY], (*n, "s"))
+    for label in ("c", "s"):
+        alignment.merge_blocks(operands, [(*n, "c"), index], label)
+    return max(operands[0].chunks[-1]), max(operands[1].chunks[-1])
+
+
+def _held(array: Array, X: Array, block: float, features: int) -> float:
     """Return the bytes that a block of X or dY takes while one is worked on, given those of its numbers.
 
     Where it is put together from other blocks, or cut from them, those are held beside it.
     """
-    if array.numblocks[-1] == 1 and array.chunks[:-1] == X.chunks[:-1]:
+    if max(array.chunks[-1]) == features and array.chunks[:-1] == X.chunks[:-1]:
         return _taken(_copies(array) * block, block)
-    as_it_comes = int(array.shape[-1] * array.dtype.itemsize) * _most_rows(array)
+    as_it_comes = features * int(array.dtype.itemsize) * _most_rows(array)
     return block + _taken(_copies(array) * as_it_comes, as_it_comes)
 
 
@@ -345,14 +370,3 @@ def _itemsize(xp: Namespace, dtype: Any) -> int:
 
 def _whole(number: float) -> int | None:
     return None if number != number else round(number)
-
-
-def size_text(size: float | None) -> str:
-    """Write bytes for people: 3 digits and a binary unit."""
-    if size is None or size != size:
-        return "unknown size"
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1000 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{size:.3g} {unit}"

@@ -129,7 +129,7 @@ def store(
     for result in results:
         result.put_in_place(overwrite)
     for result in results:  # only now: each is needed to tell that its target is in place, if this is broken off
-        shutil.rmtree(result.folder)
+        _remove(result)
 
 
 class _Result:
@@ -177,6 +177,8 @@ class _Result:
         """Read what an unfinished result has, and compare it with the array."""
         self.found = next((path.parent for path in self.folder.glob("*/fingerprint.json")), None)
         if self.found is None:
+            if os.path.lexists(self.path):  # what a pass that was killed at its very end had still to remove
+                shutil.rmtree(self.folder)
             return
         try:
             recorded = json.loads((self.found / "fingerprint.json").read_text())
@@ -273,6 +275,12 @@ class _Result:
             flush(self.work)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def _remove(result: _Result) -> None:
+    """Remove the folder of a result that has its name; without the fingerprint, what a kill leaves of it is rubbish."""
+    (result.work / "fingerprint.json").unlink()
+    shutil.rmtree(result.folder)
 
 
 def _check_kind(path: Path, is_folder: bool) -> None:

@@ -318,6 +318,17 @@ def _shape(array: Array) -> str:
     return shape_text(array.shape)
 
 
+def size_text(size: float | None) -> str:
+    """Write bytes for people: 3 digits and a binary unit."""
+    if size is None or size != size:
+        return "unknown size"
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1000 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{size:.3g} {unit}"
+
+
 def shape_text(shape: Sequence[Any]) -> str:
     """Write a shape as Python does, with ? for a size that is not known."""
     sizes = ["?" if _unknown(n) else str(n) for n in shape]

@@ -55,8 +55,8 @@ def test_the_warning_gives_the_call_that_helps(backend, small_blocks):
     x = backend.asarray(X, chunks=(50, 2))
     message = (
         "forward: X has 3 blocks along axis c (input features), and in one block of all 6 it would have blocks of "
-        "0 MiB, more than Dask's array.chunk-size of 0 MiB: it is contracted block by block along c too, which takes "
-        "longer; call X.rechunk({0: 12, 1: -1}) before"
+        "2.34 KiB, more than Dask's array.chunk-size of 600 bytes: it is contracted block by block along c too, "
+        "which takes longer; call X.rechunk({0: 12, 1: -1}) before"
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
         fc.forward(x, W)
@@ -118,6 +118,7 @@ def test_a_weight_too_large_for_one_block(backend, small_blocks):
     with pytest.warns(UserWarning, match=r"^forward: W has 4 blocks along axis s .*; call W\.rechunk\(") as caught:
         Y = fc.forward(x, w)
     assert len(caught) == 1
+    assert str(caught[0].message).endswith("; call W.rechunk(-1) before")  # fewer rows would cut c instead
     assert Y.chunks == (x.chunks[0], (10,) * 4)
     assert_array(Y, X @ numbers(6, 40, seed=5), like=x, rtol=1e-12)
 

@@ -334,8 +334,10 @@ def test_what_no_one_thought_of_is_one_line_too(run, files, backend, monkeypatch
     monkeypatch.setattr(fc, "store", broken)
     line = "forward X.npy --weights layer.npz --out Y.zarr"
     fails(run, line, "fc-arrayapi forward: RuntimeError: the disk is on fire; --debug shows where")
-    with pytest.raises(RuntimeError):
-        cli.main([*line.split(), "--debug"])
+    code, printed, complaint = run(f"{line} --debug")
+    assert (code, printed) == (2, "")
+    assert "in broken\n" in complaint
+    assert complaint.endswith("fc-arrayapi forward: RuntimeError: the disk is on fire; --debug shows where\n")
 
 
 @pytest.mark.only("distributed")

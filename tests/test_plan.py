@@ -65,8 +65,30 @@ def test_the_plan_of_backward(backend, worker):
     assert (plan.blocks, plan.block_bytes) == (4, 4 * 250 * 8)
     graphs = [array.__dask_graph__() for array in fc.backward(X, W, dY)]
     assert plan.tasks == len({key for graph in graphs for key in graph})
-    assert plan.peak_memory == 4 * (2 * 250 * 1.5 * (8 + 3) + 5 * 8 * 3)  # W, and log2(4) + 2 sums
+    assert plan.peak_memory == 4 * (2 * 250 * 1.5 * (8 + 3) + 6 * 8 * 3)  # W, four parts of dW and a sum of two
     assert plan.warnings == ()
+
+
+@dask_only
+def test_each_further_thread_holds_two_more_parts_of_dW(backend, worker):
+    X, dY, W = lazy(backend, (1024, 8), (4, 8)), lazy(backend, (1024, 8), (4, 8)), np.ones((8, 8), "float32")
+    for threads, parts in ((1, 10), (2, 12), (4, 16)):
+        worker(threads)
+        assert fc.plan(X, W, dY).peak_memory == 4 * (threads * 4 * 1.5 * (8 + 8) + (1 + parts) * 8 * 8)
+
+
+@dask_only
+@pytest.mark.parametrize(("C", "S", "block"), [(64, 4, 8), (64, 64, 8)])
+def test_features_that_stay_in_blocks_are_counted_so(backend, worker, C, S, block):
+    import dask
+
+    worker(threads=1)
+    X, W = lazy(backend, (40, C), (10, block)), np.ones((C, S), "float32")
+    with dask.config.set({"array.chunk-size": "1KiB"}):
+        plan = fc.plan(X, W)
+    assert plan.block_bytes == 4 * 10 * block
+    products = 3 + 2  # log2(8) + 2 of the sum over the blocks of C
+    assert plan.peak_memory == 4 * (1.5 * 10 * block + products * 10 * S + C * S)
 
 
 @dask_only

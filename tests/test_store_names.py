@@ -122,12 +122,12 @@ def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monke
     source = Source(X)
     x = lazy(backend, source)
 
-    def interrupted(folder):
+    def interrupted(result):
         raise KeyboardInterrupt
 
     for written_since in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(store_module.shutil, "rmtree", interrupted)
+            patch.setattr(store_module, "_remove", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 fc.store({path: x}, overwrite=True)
         np.testing.assert_array_equal(read(path), X)
@@ -145,6 +145,22 @@ def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monke
         np.testing.assert_array_equal(source.reads, int(written_since))
         np.testing.assert_array_equal(read(path), X)
         assert not path.with_name(path.name + PART).exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".zarr"])
+def test_what_a_kill_left_of_the_folder_of_a_whole_result_is_removed(backend, tmp_path, suffix):
+    """The pass is killed while it removes that folder."""
+    path = tmp_path / f"x{suffix}"
+    fc.store({path: backend.asarray(X)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store_module.shutil, "rmtree", lambda folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fc.store({path: backend.asarray(X + 1)}, overwrite=True)
+    assert path.with_name(path.name + PART).exists()
+    with pytest.raises(FileExistsError, match="so nothing of it is left to resume"):
+        fc.store({path: backend.asarray(X + 1)}, resume=True)
+    assert names(tmp_path) == [path.name]
+    np.testing.assert_array_equal(read(path), X + 1)
 
 
 def cut_the_fingerprint(work):
