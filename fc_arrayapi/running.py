@@ -75,12 +75,16 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
 
 @contextmanager
 def _one_blas_thread_in_children(collections: Sequence[Any]) -> Iterator[None]:
-    """Limit BLAS in the processes that Dask's "processes" scheduler makes for a pass, and that end with it."""
+    """Limit BLAS in the processes that Dask's "processes" scheduler makes for a pass, and that end with it.
+
+    Those of a pool of the caller's own are left as they are.
+    """
     import dask
     import dask.multiprocessing
 
     setting = "multiprocessing.initializer"
-    if dask.base.get_scheduler(collections=collections) is not dask.multiprocessing.get:
+    scheduler = dask.base.get_scheduler(collections=collections)
+    if scheduler is not dask.multiprocessing.get or dask.config.get("pool", None) is not None:
         yield
         return
     with dask.config.set({setting: partial(_limit_blas_after, dask.config.get(setting, None))}):
