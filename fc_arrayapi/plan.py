@@ -123,10 +123,11 @@ def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
         return _in_memory(xp, X, W, dY)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # that features stay in several blocks is said by building
-        made = (linear.forward(X, W),) if dY is None else tuple(linear.backward(X, W, dY))
+        made: tuple[Any, ...] = (linear.forward(X, W),) if dY is None else tuple(linear.backward(X, W, dY))
     threads, limit = running.workers(*made)
     c, s = _features_of_block(X, W, dY)
-    sizes = _Sizes.of(namespace.of(X._meta), X, W, dY, _most_rows(X), math.prod(X.numblocks[:-1]), (c, s))
+    features = c, s, max(made[0].chunks[-1])
+    sizes = _Sizes.of(namespace.of(X._meta), X, W, dY, _most_rows(X), math.prod(X.numblocks[:-1]), features)
     inputs = {"X": X} if dY is None else {"X": X, "dY": dY}
     advice = list(dict.fromkeys(str(warning.message) for warning in caught))
     advice += [] if advice else _feature_advice(inputs)
@@ -144,8 +145,9 @@ class _Sizes:
     N: float
     C: int
     S: int
-    c: int  # features of a block: all of them, unless they stay in several
-    s: int
+    c: int  # features of a block of X: all of them, unless they stay in several
+    s: int  # of W or dY
+    made: int  # of Y or dX
     rows: float  # of the largest block
     blocks: int
     itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
@@ -156,7 +158,14 @@ class _Sizes:
 
     @classmethod
     def of(
-        cls, xp: Namespace, X: Array, W: Array, dY: Array | None, rows: float, blocks: int, features: tuple[int, int]
+        cls,
+        xp: Namespace,
+        X: Array,
+        W: Array,
+        dY: Array | None,
+        rows: float,
+        blocks: int,
+        features: tuple[int, int, int],
     ) -> _Sizes:
         C, S = W.shape
         dtypes = {"X": X.dtype, "W": W.dtype}
@@ -179,15 +188,14 @@ class _Sizes:
 
     def bytes(self, name: str) -> float:
         """Return the size of X, W, Y or a gradient."""
-        return self._bytes(name, self.N, self.C, self.S)
+        N, C, S = self.N, self.C, self.S
+        shapes = {"W": (C, S), "dW": (C, S), "dB": (S,), "X": (N, C), "dX": (N, C)}
+        return math.prod(shapes.get(name, (N, S))) * self.itemsize[name]
 
     def block(self, name: str) -> float:
         """Return the size of the largest block of X, Y, dY or dX."""
-        return self._bytes(name, self.rows, self.c, self.s)
-
-    def _bytes(self, name: str, N: float, C: int, S: int) -> float:
-        shapes = {"W": (C, S), "dW": (C, S), "dB": (S,), "X": (N, C), "dX": (N, C)}
-        return math.prod(shapes.get(name, (N, S))) * self.itemsize[name]
+        features = {"X": self.c, "dY": self.s, "Y": self.made, "dX": self.made}
+        return self.rows * features[name] * self.itemsize[name]
 
     def sums(self, threads: int) -> float:
         """Return the bytes of the partial sums of dW that are held at once; each further thread has two more."""
@@ -245,7 +253,8 @@ class _Sizes:
 
 def _in_memory(xp: Namespace, X: Array, W: Array, dY: Array | None) -> Plan:
     """Plan one call: the results, and what dW is added up from, come on top of what is there."""
-    sizes = _Sizes.of(xp, X, W, dY, math.prod(X.shape[:-1]), 1, tuple(W.shape))
+    features = (*W.shape, W.shape[1 if dY is None else 0])
+    sizes = _Sizes.of(xp, X, W, dY, math.prod(X.shape[:-1]), 1, features)
     return sizes.plan(1, 1, sum(map(sizes.bytes, sizes.results)) + sum(sizes.products), [])
 
 

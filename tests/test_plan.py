@@ -92,6 +92,19 @@ def test_features_that_stay_in_blocks_are_counted_so(backend, worker, C, S, bloc
 
 
 @dask_only
+def test_dX_is_counted_in_the_blocks_that_it_has(backend, worker):
+    """All features at once, since W is one block, where X stays in several."""
+    import dask
+
+    worker(threads=1)
+    X, dY = lazy(backend, (40, 64), (10, 8)), lazy(backend, (40, 4), (10, 4))
+    with dask.config.set({"array.chunk-size": "1KiB"}):
+        plan = fc.plan(X, np.ones((64, 4), "float32"), dY)
+    sums = 4  # log2(4) + 2
+    assert plan.peak_memory == 4 * (1.5 * 10 * 4 + 10 * 64 + (1 + sums) * 64 * 4)
+
+
+@dask_only
 def test_leading_axes_are_one_batch(backend, worker):
     plan = fc.plan(lazy(backend, (10, 20, 8), (5, 4, 8)), np.ones((8, 3), "float32"))
     assert (plan.flops, plan.blocks, plan.block_bytes) == (2 * 200 * 8 * 3, 10, 4 * 20 * 8)
