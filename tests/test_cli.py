@@ -262,6 +262,8 @@ def test_a_result_never_takes_the_place_of_what_is_read(run, files, backend):
          "no space left on device: make room on the disk. The rest is kept: pass --resume"),
         (PermissionError(errno.EACCES, "Permission denied", "Y.zarr"),
          "Y.zarr: permission denied: change its permissions, or take another path. The rest is kept: pass --resume"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"),
+         "broken pipe: what was to read the output has ended. The rest is kept: pass --resume"),
         (MemoryError(), "out of memory: take fewer --rows or --threads. The rest is kept: pass --resume"),
         (ValueError("x"), "x. The rest is kept: pass --resume"),
         (KeyError("x"), "KeyError: 'x'; --debug shows where. The rest is kept: pass --resume"),
