@@ -10,24 +10,12 @@ Algorithms*, 2nd ed., section 4.2). That costs a few per cent and needs no wider
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from .lowering import keep, lower
-from .namespace import (
-    Array,
-    Namespace,
-    cast,
-    dtype_name,
-    for_blas,
-    is_numpy,
-    library,
-    promotes_alike,
-    slices_copy,
-    sum_in_own_dtype,
-    sums_pairwise,
-)
-
-GRAD_WEIGHT = "nc,ns->cs"
+from .equations import GRAD_WEIGHT
+from .libraries import Library, library
+from .lowering import lower
+from .namespace import Array, Namespace, cast, for_blas, sum_in_own_dtype
 
 _product = lower(GRAD_WEIGHT)
 
@@ -53,31 +41,61 @@ COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
 PARTIAL_ELEMENTS = 2**20
 
-_SUM_DTYPES: dict[tuple[str, tuple[Any, ...]], tuple[Any, Any]] = {}
 _ONES: dict[Any, Array] = {}
 
 
-def sum_dtypes(xp: Namespace, dtypes: tuple[Any, ...], acc_dtype: Any = None) -> tuple[Any, Any]:
-    """Return the dtype of a sum over the batch, and the dtype in which its terms are added.
+class Schedule(NamedTuple):
+    """How the product of two matrices over a long batch is cut.
 
     Parameters
     ----------
-    xp : namespace
-        The namespace of the arrays.
-    dtypes : tuple of dtype
-        The dtypes of the arrays, which are promoted.
-    acc_dtype : dtype, optional
-        The second result, if given; otherwise it is the first one, and at least float32.
+    turned : bool
+        The right matrix goes to the left, and the result is turned back.
+    leaf_rows : int
+        Rows of one leaf of the pairwise sum; 0 where the whole batch is one product.
+    run_rows : int
+        Rows that one product sums by itself.
     """
-    key = library(xp), dtypes
-    found = _SUM_DTYPES.get(key)
-    if found is None:
-        dtype = xp.result_type(*dtypes)
-        narrow = dtype_name(dtype) in ("float16", "bfloat16")
-        found = dtype, xp.zeros(0, dtype=xp.float32).dtype if narrow else dtype
-        if promotes_alike(xp):
-            keep(_SUM_DTYPES, key, found)
-    return found if acc_dtype is None else (found[0], acc_dtype)
+
+    turned: bool
+    leaf_rows: int = 0
+    run_rows: int = 0
+
+
+_ONE_PRODUCT = {turned: Schedule(turned) for turned in (False, True)}
+
+
+def schedule(own: Library, rows: Any, c: Any, s: Any) -> Schedule:
+    """Decide from sizes alone how `sum_products` cuts a batch.
+
+    Parameters
+    ----------
+    own : Library
+        The library of the matrices.
+    rows, c, s : int
+        The rows of both matrices and the columns of each; a tracer may leave them unknown.
+
+    Returns
+    -------
+    Schedule
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> schedule(library(np), 1_000_000, 64, 16)
+    Schedule(turned=False, leaf_rows=65536, run_rows=4096)
+    """
+    turned = _narrower(own, s, c)
+    # A batch whose length a tracer leaves open is not cut in runs.
+    if not isinstance(rows, int) or rows <= (COPIED_ROWS if own.slices_copy else PLAIN_ROWS):
+        return _ONE_PRODUCT[turned]
+    if own.slices_copy:
+        return Schedule(turned, COPIED_ROWS, COPIED_ROWS)
+    run_rows = _numpy_run_rows(c, s) if own.openblas else PRODUCT_ROWS
+    runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
+    most_rows = max(LEAF_ROWS, LEAF_ELEMENTS // max(1, c + s))
+    leaf_rows = min(most_rows, max(LEAST_LEAF_ROWS, runs_at_once * run_rows))
+    return Schedule(turned, leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once)))
 
 
 def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
@@ -96,7 +114,7 @@ def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
     -------
     array, shape (S,), of `acc_dtype`
     """
-    if sums_pairwise(xp) or not isinstance(rows.shape[0], int):
+    if library(xp).accurate_sum or not isinstance(rows.shape[0], int):
         return xp.sum(rows, axis=0, dtype=acc_dtype)
     if rows.dtype == acc_dtype:
         return _sum_in_runs(xp, rows)
@@ -120,7 +138,7 @@ def _sum_run(xp: Namespace, rows: Array) -> Array:
     In NumPy a vector of ones times the rows takes a twentieth of the time that its sum takes
     along a long first axis, if the ones are not made anew each time.
     """
-    if not is_numpy(xp):
+    if not library(xp).openblas:
         return sum_in_own_dtype(xp, rows, rows.ndim - 2)
     ones = _ONES.get(rows.dtype)
     if ones is None:
@@ -143,17 +161,22 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     -------
     array, shape (C, S), of `acc_dtype`
     """
-    rows, c, s = left.shape[0], left.shape[1], right.shape[1]
-    if _narrower(xp, s, c):
-        return sum_products(xp, right, left, acc_dtype).T
-    # A batch whose length a tracer leaves open is not cut in runs.
-    if not isinstance(rows, int) or rows <= PLAIN_ROWS or (slices_copy(xp) and rows <= COPIED_ROWS):
+    cut = schedule(library(xp), left.shape[0], left.shape[1], right.shape[1])
+    if cut.turned:
+        return _scheduled(xp, right, left, acc_dtype, cut).T
+    return _scheduled(xp, left, right, acc_dtype, cut)
+
+
+def _scheduled(xp: Namespace, left: Array, right: Array, acc_dtype: Any, cut: Schedule) -> Array:
+    """Do what a schedule says."""
+    if not cut.leaf_rows:
         if not left.dtype == right.dtype == acc_dtype:
             left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
+        rows = left.shape[0]
         if isinstance(rows, int) and rows > PRODUCT_ROWS:
             left, right = for_blas(xp, left), for_blas(xp, right)
         return _product(xp, left, right)
-    leaf_rows, run_rows = leaf_of(xp, c, s)
+    c, s, run_rows = left.shape[1], right.shape[1], cut.run_rows
 
     def leaf(left: Array, right: Array) -> Array:
         left, right = (for_blas(xp, cast(xp, matrix, acc_dtype)) for matrix in (left, right))
@@ -168,32 +191,21 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
         total = xp.reshape(sum_rows(xp, xp.reshape(products, (runs, c * s)), acc_dtype), (c, s))
         return total if whole == n else total + _product(xp, left[whole:, :], right[whole:, :])
 
-    return _pairwise(leaf, (left, right), leaf_rows)
+    return _pairwise(leaf, (left, right), cut.leaf_rows)
 
 
-def _narrower(xp: Namespace, s: Any, c: Any) -> bool:
+def _narrower(own: Library, s: Any, c: Any) -> bool:
     """Whether the right matrix belongs on the left, being the narrower one.
 
     MKL and XLA take four to twelve times as long the other way round, for 1024 features and 10 outputs. OpenBLAS does
     not. XLA's product of a vector and a matrix, which one column on the left would be, is off by 1e-3 after 131,072
     rows: there it goes to the right. A tracer may leave sizes open.
     """
-    if is_numpy(xp) or not (isinstance(s, int) and isinstance(c, int)):
+    if own.openblas or not (isinstance(s, int) and isinstance(c, int)):
         return False
-    if slices_copy(xp) and 1 in (c, s):
+    if own.slices_copy and 1 in (c, s):
         return c == 1 < s
     return s < c
-
-
-def leaf_of(xp: Namespace, c: int, s: int) -> tuple[int, int]:
-    """Return the rows of one leaf of dW's pairwise sum, and the rows of each of its products."""
-    if slices_copy(xp):
-        return COPIED_ROWS, COPIED_ROWS
-    run_rows = _numpy_run_rows(c, s) if is_numpy(xp) else PRODUCT_ROWS
-    runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
-    most_rows = max(LEAF_ROWS, LEAF_ELEMENTS // max(1, c + s))
-    leaf_rows = min(most_rows, max(LEAST_LEAF_ROWS, runs_at_once * run_rows))
-    return leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once))
 
 
 def _numpy_run_rows(c: int, s: int) -> int:

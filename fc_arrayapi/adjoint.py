@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from . import alignment, chunked, formulas, namespace, running
-from .literal import host
-from .namespace import Array, Namespace, NumPyArray
+from . import alignment, blocks, chunked, formulas, namespace, running
+from .alignment import Operand
+from .chunked import Output
+from .libraries import NumPyArray
+from .namespace import Array, Namespace, to_numpy
 
 # Rows that are float64 at a time.
 SLICE_ROWS = 4096
@@ -47,23 +49,25 @@ def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, 
     """Measure every block of a chunked batch in a task of its own, and merge the numbers of the blocks in pairs."""
     X = arrays["X"]
     n = tuple(f"n{axis}" for axis in range(X.ndim - 1))
-    own = {"X": (*n, "c"), "dX": (*n, "c"), "dY": (*n, "s"), "Y": (*n, "s"), "W": ("c", "s"), "B": ("s",)}
-    whole = {name: alignment.lift(name, array, X) if name in "WB" else array for name, array in arrays.items()}
-    for name, array in whole.items():
-        for axis in range(0 if name == "W" else array.ndim - 1, array.ndim):
-            whole[name] = alignment.one_block(whole[name], axis)
-    indices = [own[name] for name in whole]
-    aligned = alignment.align(tuple(whole), tuple(whole.values()), indices)
+    operands = []
+    for name, array in arrays.items():
+        whole = alignment.lift(name, array, X) if name in ("W", "B") else array
+        for axis, label in enumerate(blocks.axes(name, len(n))):
+            whole = whole if label in n else alignment.one_block(whole, axis)
+        operands.append(blocks.operand(name, whole, len(n)))
     # The numbers of the blocks come first: the result has one row for each of them.
-    numbers = [chunked.from_source(np.arange(count), 1) for count in X.numblocks[:-1]]
     length = _length(arrays["W"], directions)
-    place = chunked.from_source(np.empty(length), length)
-    measured = chunked.contract(
-        partial(_measure_block, measure, tuple(whole), len(n)),
-        (*n, "place", *whole),
-        [*numbers, place, *aligned],
-        [*((label,) for label in n), ("k",), *indices],
-        (*n, "k"),
+    places = [
+        *(
+            Operand(label, chunked.from_source(np.arange(count), 1), (label,))
+            for label, count in zip(n, X.numblocks[:-1], strict=True)
+        ),
+        Operand("place", chunked.from_source(np.empty(length), length), ("k",)),
+    ]
+    (measured,) = chunked.contract(
+        partial(_measure_block, measure, tuple(arrays), len(n)),
+        [*places, *alignment.align(operands)],
+        Output((*n, "k")),
     )
     merge = partial(_merged, directions=directions)
     for axis in range(len(n)):
@@ -214,7 +218,7 @@ def _directions(W: Array, directions: int, seed: int) -> tuple[NumPyArray, NumPy
 
 def float64(array: Array) -> NumPyArray:
     """Return an array of any library as NumPy's, in float64."""
-    return host(array).astype("float64", copy=False)
+    return to_numpy(array).astype("float64", copy=False)
 
 
 def _first_rows(array: Array) -> Array:

@@ -6,12 +6,14 @@ import math
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
 from . import namespace
+from .equations import AXES, axis_label
 from .namespace import Array
-from .validation import shape_text, size_text
+from .text import shape_text, size_text
 
 
 def dask_array() -> Any:
@@ -34,34 +36,54 @@ def bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip([0, *stops], stops, strict=False))
 
 
-def align(names: Sequence[str], arrays: Sequence[Array], indices: Sequence[Sequence[str]]) -> tuple[Array, ...]:
-    """Give every array the chunks that the first one with an index has along that index.
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """One array of a contraction.
+
+    Parameters
+    ----------
+    name : str
+        Its name in messages.
+    array : dask array
+        The array.
+    index : tuple of str
+        The index of each of its axes; equal indices are contracted together.
+    """
+
+    name: str
+    array: Array
+    index: tuple[str, ...]
+
+
+def align(operands: Sequence[Operand]) -> list[Operand]:
+    """Rechunk operands: along each index they get the chunks of the first operand that has it.
 
     Raises
     ------
     ValueError
         If chunk sizes are unknown and the numbers of blocks differ.
     """
-    first: dict[str, tuple[str, Array, tuple[Any, ...]]] = {}
+    first: dict[str, tuple[Operand, tuple[Any, ...]]] = {}
     aligned = []
-    for name, array, index in zip(names, arrays, indices, strict=True):
-        for axis, (label, chunks) in enumerate(zip(index, array.chunks, strict=True)):
-            other, others, wanted = first.setdefault(label, (name, array, chunks))
+    for operand in operands:
+        array = operand.array
+        for axis, (label, chunks) in enumerate(zip(operand.index, operand.array.chunks, strict=True)):
+            other, wanted = first.setdefault(label, (operand, chunks))
             if wanted == chunks:  # as a rule: rechunk would find that out too, in longer
                 continue
             if sum(wanted) == sum(chunks):  # never so where one of them is nan
                 array = array.rechunk({axis: wanted})
             elif len(wanted) != len(chunks):
-                raise ValueError(_different_blocks(label, {other: (others, wanted), name: (array, chunks)}))
-        aligned.append(array)
-    return tuple(aligned)
+                raise ValueError(_different_blocks(label, [(other, wanted), (operand, chunks)]))
+        aligned.append(replace(operand, array=array))
+    return aligned
 
 
-def _different_blocks(label: str, arrays: dict[str, tuple[Array, tuple[Any, ...]]]) -> str:
+def _different_blocks(label: str, pair: Sequence[tuple[Operand, tuple[Any, ...]]]) -> str:
     axis = f"n (batch, axis {label[1:]})" if label[1:].isdecimal() else label
-    blocks = ", ".join(f"{name} has {len(sizes)} blocks" for name, (_, sizes) in arrays.items())
-    shapes = ", ".join(f"{name} has shape {shape_text(array.shape)}" for name, (array, _) in arrays.items())
-    unknown = " and ".join(name for name, (_, sizes) in arrays.items() if sum(sizes) != sum(sizes))
+    blocks = ", ".join(f"{operand.name} has {len(sizes)} blocks" for operand, sizes in pair)
+    shapes = ", ".join(f"{operand.name} has shape {shape_text(operand.array.shape)}" for operand, _ in pair)
+    unknown = " and ".join(operand.name for operand, sizes in pair if sum(sizes) != sum(sizes))
     return f"axis {axis}: {blocks}, not all of known sizes; {shapes}: call compute_chunk_sizes() on {unknown} first"
 
 
@@ -76,43 +98,41 @@ def one_block(array: Array, axis: int) -> Array:
     return array if array.numblocks[axis] == 1 else array.rechunk({axis: -1})
 
 
-def whole_features(
-    where: str, names: Sequence[str], operands: Sequence[Array], indices: Sequence[Sequence[str]]
-) -> list[Array]:
-    """Bring c and s, the features, into one block each, where no block gets larger than Dask's own are.
+def whole_features(where: str, operands: Sequence[Operand]) -> list[Operand]:
+    """Merge the blocks along c and s, the features, where no block gets larger than Dask's array.chunk-size.
 
-    Otherwise features stay in the blocks they have, the same in every operand, and a warning
-    says what to call before: blockwise over features takes more and smaller products.
+    Otherwise features stay in their blocks, the same in every operand, and a warning gives the call that
+    avoids it: blockwise over features takes more and smaller products.
     """
     operands = list(operands)
     for label in ("c", "s"):
-        for k, axis in merge_blocks(operands, indices, label):
-            message = _features_in_blocks(where, names[k], indices[k], operands[k], axis)
+        operands, too_large = merge_blocks(operands, label)
+        for position in too_large:
+            message = _features_in_blocks(where, operands[position], label)
             warnings.warn(message, UserWarning, stacklevel=_callers_level())
     return operands
 
 
-def merge_blocks(operands: list[Array], indices: Sequence[Sequence[str]], label: str) -> list[tuple[int, int]]:
-    """Bring an index into one block in every operand, in place, if all these blocks fit Dask's array.chunk-size.
+def merge_blocks(operands: Sequence[Operand], label: str) -> tuple[list[Operand], list[int]]:
+    """Bring an index into one block in every operand, if all these blocks fit Dask's array.chunk-size.
 
-    Returns the operands and axes that would not fit; all have the blocks of the first of them then.
+    Returns
+    -------
+    operands : list of Operand
+        Merged, or with the blocks of the first one that does not fit.
+    too_large : list of int
+        The positions of those that do not fit.
     """
-    having = [
-        (k, index.index(label)) for k, index in zip(range(len(operands)), indices, strict=False) if label in index
-    ]
-    split = [(k, axis) for k, axis in having if operands[k].numblocks[axis] > 1]
-    if any(size != size for k, axis in split for size in operands[k].chunks[axis]):
-        return []  # unknown sizes: compared block by block
-    too_large = [(k, axis) for k, axis in split if _block_bytes(operands[k], axis) > _chunk_size()]
-    if not too_large:
-        for k, axis in split:
-            operands[k] = one_block(operands[k], axis)
-        return []
-    first, first_axis = too_large[0]
-    wanted = operands[first].chunks[first_axis]
-    for k, axis in having:
-        operands[k] = operands[k].rechunk({axis: wanted})
-    return too_large
+    merged = list(operands)
+    axes = {k: operand.index.index(label) for k, operand in enumerate(operands) if label in operand.index}
+    split = [k for k, axis in axes.items() if operands[k].array.numblocks[axis] > 1]
+    if any(size != size for k in split for size in operands[k].array.chunks[axes[k]]):
+        return merged, []  # unknown sizes: compared block by block
+    too_large = [k for k in split if _block_bytes(operands[k].array, axes[k]) > _chunk_size()]
+    wanted = operands[too_large[0]].array.chunks[axes[too_large[0]]] if too_large else -1
+    for k in axes if too_large else split:
+        merged[k] = replace(operands[k], array=operands[k].array.rechunk({axes[k]: wanted}))
+    return merged, too_large
 
 
 def _block_bytes(array: Array, axis: int) -> float:
@@ -121,15 +141,15 @@ def _block_bytes(array: Array, axis: int) -> float:
     return float(math.prod(sizes) * array.dtype.itemsize)
 
 
-def _features_in_blocks(where: str, name: str, index: Sequence[str], array: Array, axis: int) -> str:
-    limit, label = _chunk_size(), index[axis]
-    feature = {"c": "input features", "s": "output features"}[label]
+def _features_in_blocks(where: str, operand: Operand, label: str) -> str:
+    limit, axis = _chunk_size(), operand.index.index(label)
+    name, array = operand.name, operand.array
     largest = _block_bytes(array, axis)
     rows = max(1, int(max(array.chunks[0]) * limit // largest))
     # A batch may be cut in more blocks; the other axis of a weight has features too.
-    call = f"{name}.rechunk(-1)" if {"c", "s"} <= {*index} else f"{name}.rechunk({{0: {rows}, {axis}: -1}})"
+    call = f"{name}.rechunk(-1)" if AXES.get(name) == AXES["W"] else f"{name}.rechunk({{0: {rows}, {axis}: -1}})"
     return (
-        f"{where}: {name} has {array.numblocks[axis]} blocks along axis {label} ({feature}), and in one block of all "
+        f"{where}: {name} has {array.numblocks[axis]} blocks along axis {axis_label(label)}, and in one block of all "
         f"{array.shape[axis]} it would have blocks of {size_text(largest)}, more than Dask's array.chunk-size of "
         f"{size_text(limit)}: it is contracted block by block along {label} too, which takes longer; "
         f"call {call} before"

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from . import contraction, gradient_check, linear, namespace, validation
-from .literal import host, reference_backward, reference_forward
-from .namespace import Array, NumPyArray
+from . import contraction, equations, gradient_check, linear, namespace
+from .libraries import NumPyArray
+from .literal import reference_backward, reference_forward
+from .namespace import Array
 
 N, C, S = 50, 7, 5
-RESULTS = ("Y", *validation.GRADIENT_NAMES)
+RESULTS = ("Y", *equations.GRADIENTS)
 # In float32 a plain sum of so many equal numbers is off by a hundredth.
 MANY_ROWS = 2**20
 EQUATIONS = (
@@ -167,7 +168,7 @@ def _unlike(name: str, found: Array, expected: NumPyArray, rtol: float) -> str:
         return f"{name} is {dtype} {shape}, must be {expected.dtype.name} {expected.shape}"
     if expected.size == 0:  # nothing to fetch: mlx waits for ever where it evaluates an empty product
         return ""
-    values = host(found)
+    values = namespace.to_numpy(found)
     if values.shape != expected.shape:
         return f"{name} has shape {shape} and {values.shape} numbers"
     off = float(np.max(np.abs(values - expected), initial=0.0))

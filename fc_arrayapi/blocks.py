@@ -7,75 +7,90 @@ again: only there can the lengths of unknown blocks be compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from . import alignment, chunked, formulas, namespace, validation
-from .accumulation import sum_dtypes, sum_products, sum_rows
+from . import chunked, formulas, namespace, validation
+from .accumulation import sum_products, sum_rows
+from .alignment import Operand, align, has_unknown_blocks, lift, whole_features
+from .chunked import Output
+from .equations import AXES, result_dtype, sum_dtypes
 from .namespace import Array, Namespace
+
+
+def axes(name: str, batch_axes: int) -> tuple[str, ...]:
+    """Return the index of each axis of an array of the layer: ``("n0", "n1", "c")`` for a stack of batches X."""
+    n = tuple(f"n{axis}" for axis in range(batch_axes))
+    return tuple(label for axis in AXES[name] for label in (n if axis == "n" else axis))
+
+
+def operand(name: str, array: Array, batch_axes: int) -> Operand:
+    """Return an array of the layer with the index of each of its axes."""
+    return Operand(name, array, axes(name, batch_axes))
 
 
 def forward(X: Array, W: Array, B: Array | None) -> Array:
     """Return Y, with the batch chunks of X."""
-    n = _batch_index(X)
-    names, indices = ("X", "W", "B"), [(*n, "c"), ("c", "s"), ("s",)]
-    operands = alignment.whole_features("forward", names, [X, alignment.lift("W", W, X)], indices)
+    n = X.ndim - 1
+    operands = whole_features("forward", [operand("X", X, n), operand("W", lift("W", W, X), n)])
     if B is None:
-        return _product(forward_of_block, names[:2], operands, indices[:2], (*n, "s"))
-    B = alignment.lift("B", B, X)
-    if operands[0].numblocks[-1] == 1:
-        return chunked.contract(forward_of_block, names, [*operands, B], indices, (*n, "s"))
-    operands[1] = formulas.wide_weight(namespace.of(X), operands[0], operands[1], B)
-    Y = _product(forward_of_block, names[:2], operands, indices[:2], (*n, "s"))
-    return chunked.contract(_add_bias_of_block, ("Y", "B"), [Y, B], [(*n, "s"), ("s",)], (*n, "s"))
+        return _product(forward_of_block, operands, axes("Y", n))
+    bias = operand("B", lift("B", B, X), n)
+    x, w = operands
+    if x.array.numblocks[-1] == 1:
+        (Y,) = chunked.contract(forward_of_block, [x, w, bias], Output(axes("Y", n)))
+        return Y
+    w = replace(w, array=formulas.wide_weight(namespace.of(X), x.array, w.array, bias.array))
+    product = operand("Y", _product(forward_of_block, [x, w], axes("Y", n)), n)
+    (Y,) = chunked.contract(_add_bias_of_block, [product, bias], Output(axes("Y", n)))
+    return Y
 
 
 def backward(xp: Namespace, X: Array, W: Array, dY: Array, wanted: Sequence[str], acc_dtype: Any) -> list[Array | None]:
     """Return dX, dW and dB. Where both dW and dB are wanted, the same tasks make them."""
-    n = _batch_index(X)
-    names, indices = ("X", "dY"), [(*n, "c"), (*n, "s")]
-    X, dY = alignment.align(names, (X, dY), indices)
+    n = X.ndim - 1
+    operands = align([operand("X", X, n), operand("dY", dY, n)])
+    X, dY = (x.array for x in operands)
     compared = dY
-    if alignment.has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
-        compared = chunked.contract(_dY_of_block, names, [X[..., :1], dY], indices, indices[1])
+    if has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
+        first_feature = replace(operands[0], array=X[..., :1])
+        (compared,) = chunked.contract(_dY_of_block, [first_feature, operands[1]], Output(axes("dY", n)))
     where = "backward"  # so that what is said of dY's features is said in the same words, which are printed once
     dX = grad_input(compared, W, where) if "dX" in wanted else None
     if "dW" not in wanted:
         return [dX, None, grad_bias(xp, compared, acc_dtype, where) if "dB" in wanted else None]
-    operands = alignment.whole_features(where, names, [X, dY], indices)
+    operands = whole_features(where, operands)
     if "dB" not in wanted:
-        return [dX, _weight_sum(xp, operands, indices, acc_dtype), None]
-    if operands[0].numblocks[-1] > 1:  # dY would be summed once for each block along c
-        return [dX, _weight_sum(xp, operands, indices, acc_dtype), grad_bias(xp, compared, acc_dtype, where)]
-    dtypes = [sum_dtypes(xp, dtypes)[0] for dtypes in ((X.dtype, dY.dtype), (dY.dtype,))]
+        return [dX, _weight_sum(xp, operands, acc_dtype), None]
+    if operands[0].array.numblocks[-1] > 1:  # dY would be summed once for each block along c
+        return [dX, _weight_sum(xp, operands, acc_dtype), grad_bias(xp, compared, acc_dtype, where)]
+    arrays = {"X": X, "dY": dY}
     term = partial(_sums_of_block, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
-    return [dX, *chunked.contract_together(term, names, operands, indices, [("c", "s"), ("s",)], dtypes)]
+    outputs = [Output(axes(result, n), result_dtype(xp, result, arrays)) for result in ("dW", "dB")]
+    return [dX, *chunked.contract(term, operands, *outputs)]
 
 
 def grad_input(dY: Array, W: Array, where: str = "grad_input") -> Array:
     """Return dX, with the batch chunks of dY."""
-    n = _batch_index(dY)
-    names, indices = ("dY", "W"), [(*n, "s"), ("c", "s")]
-    operands = alignment.whole_features(where, names, [dY, alignment.lift("W", W, dY)], indices)
-    return _product(_grad_input_of_block, names, operands, indices, (*n, "c"))
+    n = dY.ndim - 1
+    operands = whole_features(where, [operand("dY", dY, n), operand("W", lift("W", W, dY), n)])
+    return _product(_grad_input_of_block, operands, axes("dX", n))
 
 
 def grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any) -> Array:
     """Return dW, summed over the blocks of the batch."""
-    n = _batch_index(X)
-    indices = [(*n, "c"), (*n, "s")]
-    operands = alignment.whole_features("grad_weight", ("X", "dY"), [X, dY], indices)
-    return _weight_sum(xp, operands, indices, acc_dtype)
+    n = X.ndim - 1
+    return _weight_sum(xp, whole_features("grad_weight", [operand("X", X, n), operand("dY", dY, n)]), acc_dtype)
 
 
 def grad_bias(xp: Namespace, dY: Array, acc_dtype: Any, where: str = "grad_bias") -> Array:
     """Return dB, summed over the blocks of the batch."""
-    indices = [(*_batch_index(dY), "s")]
+    n = dY.ndim - 1
     dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
-    operands = alignment.whole_features(where, ("dY",), [dY], indices)
-    return chunked.contract(
-        partial(_bias_of_block, acc_dtype=acc_dtype), ("dY",), operands, indices, ("s",), dtype=dtype
-    )
+    term = partial(_bias_of_block, acc_dtype=acc_dtype)
+    (dB,) = chunked.contract(term, whole_features(where, [operand("dY", dY, n)]), Output(axes("dB", n), dtype))
+    return dB
 
 
 def forward_of_block(X: Array, W: Array, B: Array | None = None) -> Array:
@@ -84,20 +99,20 @@ def forward_of_block(X: Array, W: Array, B: Array | None = None) -> Array:
     return formulas.unrows(xp, formulas.forward(xp, formulas.rows(xp, X), W, B), X)
 
 
-def _product(
-    func: Callable[..., Array], names: Sequence[str], operands: list[Array], indices: Any, output: tuple[str, ...]
-) -> Array:
+def _product(func: Callable[..., Array], operands: list[Operand], output: tuple[str, ...]) -> Array:
     """Multiply blocks; where the summed features are in several blocks, their products are added as any sum is."""
-    dtype, acc_dtype = sum_dtypes(namespace.of(operands[0]), (operands[0].dtype, operands[1].dtype))
-    if dtype != acc_dtype and operands[0].numblocks[-1] > 1:
+    first, second = (x.array for x in operands)
+    dtype, acc_dtype = sum_dtypes(namespace.of(first), (first.dtype, second.dtype))
+    if dtype != acc_dtype and first.numblocks[-1] > 1:
         func = partial(_product_of_block, func, acc_dtype)
-    return chunked.contract(func, names, operands, indices, output, dtype=dtype)
+    (product,) = chunked.contract(func, operands, Output(output, dtype))
+    return product
 
 
-def _weight_sum(xp: Namespace, operands: list[Array], indices: Any, acc_dtype: Any) -> Array:
-    dtype, acc_dtype = sum_dtypes(xp, tuple(array.dtype for array in operands), acc_dtype)
-    term = partial(_weight_of_block, acc_dtype=acc_dtype)
-    return chunked.contract(term, ("X", "dY"), operands, indices, ("c", "s"), dtype=dtype)
+def _weight_sum(xp: Namespace, operands: Sequence[Operand], acc_dtype: Any) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, tuple(x.array.dtype for x in operands), acc_dtype)
+    (dW,) = chunked.contract(partial(_weight_of_block, acc_dtype=acc_dtype), operands, Output(axes("dW", 0), dtype))
+    return dW
 
 
 def _product_of_block(func: Callable[..., Array], dtype: Any, *blocks: Array) -> Array:
@@ -136,8 +151,3 @@ def _bias_of_block(dY: Array, acc_dtype: Any) -> Array:
 def _sums_of_block(X: Array, dY: Array, acc_dtype: Any) -> tuple[Array, Array]:
     """Return one block's parts of dW and dB."""
     return _weight_of_block(X, dY, acc_dtype), _bias_of_block(dY, acc_dtype)
-
-
-def _batch_index(array: Array) -> tuple[str, ...]:
-    """Name the leading axes of a chunked array."""
-    return tuple(f"n{axis}" for axis in range(array.ndim - 1))

@@ -10,101 +10,81 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from . import namespace
-from .alignment import align, bounds, dask_array, one_block
+from .alignment import Operand, align, bounds, dask_array, one_block
 from .namespace import Array
 
 
-def contract(
-    func: Callable[..., Array],
-    names: Sequence[str],
-    operands: Sequence[Array],
-    indices: Sequence[Sequence[str]],
-    output: Sequence[str],
-    *,
-    dtype: Any = None,
-) -> Array:
+@dataclass(frozen=True)
+class Output:
+    """One result of a contraction.
+
+    Parameters
+    ----------
+    index : tuple of str
+        The index of each of its axes.
+    dtype : dtype, optional
+        Its dtype, where the function of the blocks gives a wider one for sums.
+    """
+
+    index: tuple[str, ...]
+    dtype: Any = None
+
+
+def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Output) -> tuple[Array, ...]:
     """Contract chunked arrays block by block with a function of in-memory arrays.
 
     Parameters
     ----------
     func : callable
-        Contracts one block of each operand to a block of the output. Importable, so that a
-        task can travel to another process.
-    names : sequence of str
-        The operands' names, for errors.
-    operands : sequence of dask arrays
+        Contracts one block of each operand to a block of the output, or to a tuple of blocks where there are
+        several outputs. Importable, so that a task can travel to another process.
+    operands : sequence of Operand
         Those after the first take its chunks along the indices that they share.
-    indices : sequence of sequence of str
-        The index of each axis of each operand.
-    output : sequence of str
-        The index of each axis of the result.
-    dtype : dtype, optional
-        The dtype of the result, where `func` gives a wider one for sums.
+    *outputs : Output
+        The results, all made by the same tasks, as dW and dB over the blocks of the batch. The first one has
+        the indices of the others too.
 
     Returns
     -------
-    dask array
-        Indices that the output has keep their chunks. The blocks of an index that it has not
-        are summed as a tree of pairs: one thread holds at most log2(blocks) + 2 terms.
+    tuple of dask arrays
+        Indices of an output keep their chunks. The blocks of any other index are summed as a tree of pairs:
+        one thread holds at most log2(blocks) + 2 terms.
 
     Raises
     ------
     ValueError
         If chunk sizes are unknown and the operands have different numbers of blocks.
     """
-    operands, indices = _one_index_an_axis(operands, indices)
-    meta = func(*(array._meta for array in operands))
-    terms, index = _sum_of_terms(func, names, operands, indices, output, meta)
-    dtype = meta.dtype if dtype is None else dtype
-    if len(index) == len(output) and dtype == meta.dtype:
-        return terms
-    return _finished(terms, index, output, meta, dtype, part=None)
-
-
-def contract_together(
-    func: Callable[..., tuple[Array, ...]],
-    names: Sequence[str],
-    operands: Sequence[Array],
-    indices: Sequence[Sequence[str]],
-    outputs: Sequence[Sequence[str]],
-    dtypes: Sequence[Any],
-) -> tuple[Array, ...]:
-    """Make several sums over the same blocks in the same tasks, as dW and dB over those of the batch.
-
-    The parameters are those of `contract`; `func` returns a block for each of `outputs`, whose
-    first one has the indices of the others too.
-    """
-    metas = func(*(array._meta for array in operands))
-    terms, index = _sum_of_terms(func, names, operands, indices, outputs[0], metas[0])
+    operands = align([_one_index_an_axis(position, operand, operands) for position, operand in enumerate(operands)])
+    made = func(*(operand.array._meta for operand in operands))
+    metas = made if len(outputs) > 1 else (made,)
+    terms, index = _sum_of_terms(func, operands, outputs[0].index, metas[0])
+    if len(outputs) == 1 and len(index) == len(outputs[0].index) and outputs[0].dtype in (None, metas[0].dtype):
+        return (terms,)
     return tuple(
-        _finished(terms, index, output, meta, dtype, part)
-        for part, (output, meta, dtype) in enumerate(zip(outputs, metas, dtypes, strict=True))
+        _finished(terms, index, output, meta, part if len(outputs) > 1 else None)
+        for part, (output, meta) in enumerate(zip(outputs, metas, strict=True))
     )
 
 
 def _sum_of_terms(
-    func: Callable[..., Any],
-    names: Sequence[str],
-    operands: Sequence[Array],
-    indices: Sequence[Sequence[str]],
-    output: Sequence[str],
-    meta: Array,
+    func: Callable[..., Any], operands: Sequence[Operand], output: tuple[str, ...], meta: Array
 ) -> tuple[Array, tuple[str, ...]]:
     """Return what `func` makes of the blocks, summed over blocks, and the index of each of its axes.
 
     A block of it is what `func` returns, whatever its shape: only `_finish` looks at it.
     """
     da = dask_array()
-    operands = align(names, operands, indices)
     blocks = {
         label: count
-        for array, index in zip(operands, indices, strict=True)
-        for label, count in zip(index, array.numblocks, strict=True)
+        for operand in operands
+        for label, count in zip(operand.index, operand.array.numblocks, strict=True)
     }
     # A summed index of one block is left to `func`, which gets that block in a list.
     summed = tuple(label for label, count in blocks.items() if count > 1 and label not in output)
@@ -113,7 +93,7 @@ def _sum_of_terms(
     terms = da.blockwise(
         _contract_blocks,
         index,
-        *(part for pair in zip(operands, indices, strict=True) for part in pair),
+        *(part for operand in operands for part in (operand.array, operand.index)),
         apply=func,
         adjust_chunks=dict.fromkeys(summed, 1),
         align_arrays=False,
@@ -135,38 +115,31 @@ def _sum_of_terms(
     return terms, index
 
 
-def _finished(
-    terms: Array, index: Sequence[str], output: Sequence[str], meta: Array, dtype: Any, part: int | None
-) -> Array:
+def _finished(terms: Array, index: Sequence[str], output: Output, meta: Array, part: int | None) -> Array:
     """Take a part of the summed terms, in the dtype of the result."""
+    dtype = meta.dtype if output.dtype is None else output.dtype
     return dask_array().blockwise(
         _finish,
-        tuple(output),
+        output.index,
         terms,
         index,
         part=part,
         dtype_of_sum=dtype,
         align_arrays=False,
-        meta=namespace.of(meta).zeros((0,) * len(output), dtype=dtype),
+        meta=namespace.of(meta).zeros((0,) * len(output.index), dtype=dtype),
     )
 
 
-def _one_index_an_axis(
-    arrays: Sequence[Array], indices: Sequence[Sequence[str]]
-) -> tuple[list[Array], list[tuple[str, ...]]]:
+def _one_index_an_axis(position: int, operand: Operand, operands: Sequence[Operand]) -> Operand:
     """Give the second axis of a diagonal an index of its own; a diagonal lies in one block of every operand."""
-    doubled = {label for index in indices for label in index if index.count(label) > 1}
-    single, unique = [], []
-    for position, (array, index) in enumerate(zip(arrays, indices, strict=True)):
-        own = list(index)
-        for axis, label in enumerate(index):
-            if label in doubled:
-                array = one_block(array, axis)
-            if axis != index.index(label):
-                own[axis] = f"{label} of axis {axis} of operand {position}"
-        single.append(array)
-        unique.append(tuple(own))
-    return single, unique
+    doubled = {label for other in operands for label in other.index if other.index.count(label) > 1}
+    array, index = operand.array, list(operand.index)
+    for axis, label in enumerate(operand.index):
+        if label in doubled:
+            array = one_block(array, axis)
+        if axis != operand.index.index(label):
+            index[axis] = f"{label} of axis {axis} of operand {position}"
+    return replace(operand, array=array, index=tuple(index))
 
 
 def _contract_blocks(*blocks: Any, apply: Callable[..., Any]) -> Any:

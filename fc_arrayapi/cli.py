@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 import fc_arrayapi as fc
 
-from . import running, validation
+from . import equations, running, validation
 from .backend_check import RESULTS
 from .namespace import Array
-from .validation import size_text
+from .text import size_text
 
 # A backend's module, and what pip calls it.
 BACKENDS = {
@@ -138,7 +138,7 @@ def _forward(given: argparse.Namespace) -> int:
 
 def _backward(given: argparse.Namespace) -> int:
     layer = fc.FullyConnected.load(given.weights)
-    needs = validation.GRADIENT_NAMES if given.needs is None else validation.check_needs(given.needs.split(","))
+    needs = equations.GRADIENTS if given.needs is None else validation.check_needs(given.needs.split(","))
     if given.needs is not None and "dB" in needs and layer.B is None:
         raise ValueError(f"{given.weights} has no B, so there is no dB: leave it out of --needs")
     with _running_on(given):

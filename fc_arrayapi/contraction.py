@@ -16,8 +16,11 @@ from typing import Any
 import opt_einsum
 
 from . import alignment, chunked, namespace
-from .lowering import Step, keep, lower
-from .namespace import Array, Namespace
+from .alignment import Operand
+from .chunked import Output
+from .lowering import Step, lower
+from .namespace import Array, Namespace, keep
+from .text import in_code
 
 # Stands for a size that is not known, where a path is chosen.
 ASSUMED_SIZE = 1000
@@ -128,7 +131,7 @@ def _prepare(subscripts: Any, operands: tuple[Any, ...]) -> tuple[str, tuple[Arr
         if not namespace.is_numeric(xp, operand.dtype):
             raise TypeError(
                 f"{_shown(subscripts)}: {name} has dtype {namespace.dtype_name(operand.dtype)}; einsum takes numbers: "
-                f"convert it first, for example xp.astype({namespace.in_code(name)}, xp.int64)"
+                f"convert it first, for example xp.astype({in_code(name)}, xp.int64)"
             )
     ranks = tuple(len(operand.shape) for operand in operands)
     key = (subscripts, *ranks)
@@ -396,15 +399,16 @@ def _einsum_chunked(equation: _Equation, operands: Sequence[Array], optimize: An
         steps = _path(equation, operands, optimize)
     for positions, step in steps:
         inputs, output = step.split("->")
-        terms = [remaining.pop(position) for position in positions]
-        names = [f"operand {position} of {step}" for position in range(len(terms))]
-        indices = inputs.split(",")
+        terms = [
+            Operand(f"operand {k} of {step}", remaining.pop(position), tuple(labels))
+            for k, (position, labels) in enumerate(zip(positions, inputs.split(","), strict=True))
+        ]
         if len(terms) == 2:
             # One product of wide blocks instead of a sum of products of narrow ones; but not
             # along the first axis, which is the batch.
-            for label in sorted(set(indices[0][1:]) & set(indices[1]) - set(output)):
-                alignment.merge_blocks(terms, indices, label)
-        remaining.append(chunked.contract(partial(_einsum_blocks, step), names, terms, indices, output))
+            for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
+                terms, _ = alignment.merge_blocks(terms, label)
+        remaining += chunked.contract(partial(_einsum_blocks, step), terms, Output(tuple(output)))
     return remaining[0]
 
 

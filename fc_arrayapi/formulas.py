@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .accumulation import sum_dtypes, sum_products, sum_rows
+from .accumulation import sum_products, sum_rows
+from .equations import FORWARD, GRAD_INPUT, sum_dtypes
 from .lowering import lower
 from .namespace import Array, Namespace, cast
-
-FORWARD = "nc,cs->ns"
-GRAD_INPUT = "ns,cs->nc"
 
 # A Y with as many elements as this gets its bias in place.
 IN_PLACE_ELEMENTS = 2**16

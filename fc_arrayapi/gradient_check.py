@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from . import accumulation, adjoint, linear, namespace, validation
-from .namespace import Array, Namespace, NumPyArray
+from . import adjoint, equations, linear, namespace, validation
+from .libraries import NumPyArray, library
+from .namespace import Array, Namespace
+from .text import kind_of
 
 Forward = Callable[[Array, Array, Array | None], Array]
 Backward = Callable[[Array, Array, Array], Sequence[Array | None]]
@@ -218,10 +220,11 @@ def examine(
         raise ValueError(f"directions is {directions}: give at least one")
     forward, backward = forward or linear.forward, backward or linear.backward
     results = _results(xp, forward(X, W, B), backward(X, W, dY))
-    dtypes = _dtypes(xp, X, W, B, dY)
+    given = {"X": X, "W": W, "B": B, "dY": dY}
+    dtypes = {name: equations.result_dtype(xp, name, given) for name in IDENTITIES}
     shapes = {"Y": dY.shape, "dX": X.shape, "dW": W.shape, "dB": dY.shape[-1:]}
     checks = {name: _misfit(name, array, shapes[name], dtypes[name]) for name, array in results.items()}
-    arrays = {"X": X, "dY": dY, "W": W, "B": B, **{name: results[name] for name in checks if checks[name] is None}}
+    arrays = {**given, **{name: results[name] for name in checks if checks[name] is None}}
     tiny = {name: _limits(dtype)[1] for name, dtype in dtypes.items()}
     measured, small, sample = adjoint.in_one_pass(xp, arrays, directions, seed, tiny)
     N = adjoint.number_of_rows(measured, directions)
@@ -244,16 +247,16 @@ def _results(xp: Namespace, Y: Any, gradients: Any) -> dict[str, Array]:
     if not (isinstance(gradients, Sequence) and len(gradients) == 3):
         count = f" of {len(gradients)}" if isinstance(gradients, Sequence) else ""
         raise TypeError(
-            f"backward returns {namespace.kind_of(gradients)}{count}: return (dX, dW, dB), with None for one that is "
+            f"backward returns {kind_of(gradients)}{count}: return (dX, dW, dB), with None for one that is "
             f"not to be checked"
         )
-    made = dict(zip(validation.GRADIENT_NAMES, gradients, strict=True))
+    made = dict(zip(equations.GRADIENTS, gradients, strict=True))
     results = {"Y": Y, **{name: gradient for name, gradient in made.items() if gradient is not None}}
     for name, result in results.items():
         if not _is_array(result, in_blocks=namespace.is_chunked(xp) and name in ("Y", "dX")):
             raise TypeError(
-                f"{'forward' if name == 'Y' else 'backward'} returns {namespace.kind_of(result)} for {name}: return an "
-                f"array of {namespace.library(xp)}, the library of X"
+                f"{'forward' if name == 'Y' else 'backward'} returns {kind_of(result)} for {name}: return an "
+                f"array of {library(xp).name}, the library of X"
             )
     return results
 
@@ -264,15 +267,6 @@ def _is_array(result: Any, in_blocks: bool) -> bool:
     except TypeError:
         return False
     return namespace.is_chunked(xp) or not in_blocks
-
-
-def _dtypes(xp: Namespace, X: Array, W: Array, B: Array | None, dY: Array) -> dict[str, Any]:
-    """Return the dtype that each result must have."""
-    operands = {"Y": [X, W] if B is None else [X, W, B], "dX": [dY, W], "dW": [X, dY], "dB": [dY]}
-    return {
-        name: accumulation.sum_dtypes(xp, tuple(array.dtype for array in arrays))[0]
-        for name, arrays in operands.items()
-    }
 
 
 def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> GradientCheck | None:
@@ -308,7 +302,7 @@ def _tolerance(dtype: Any, terms: int) -> float:
 
 def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[NumPyArray], Array]:
     """Return what gives NumPy arrays to the library of X: in float64 if it has that, else in `dtype`."""
-    device = {"device": namespace.device(X)} if namespace.devices_comparable(xp) else {}
+    device = {"device": namespace.device(X)} if library(xp).compares_devices else {}
     for options in ({"dtype": "float64", **device}, {"dtype": dtype, **device}):
         try:
             options["dtype"] = namespace.float_dtype(xp, options["dtype"])
@@ -342,7 +336,7 @@ def _central_differences(
     identity = f"central difference, {rows:,} of {N:,} rows"
     tolerance = _tolerance(give(dY).dtype, terms)
     for position, argument in enumerate(arguments):
-        name, gradient = validation.GRADIENT_NAMES[position], gradients[position]
+        name, gradient = equations.GRADIENTS[position], gradients[position]
         if gradient is None or tuple(gradient.shape) != argument.shape:
             continue
         offs = [0.0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .namespace import NumPyArray
+from .libraries import NumPyArray
 from .source import Source, check_unchanged, file_state, naming_damage, one_of, slice_range
 
 

@@ -8,10 +8,11 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from . import linear, namespace, validation, weights
+from . import equations, linear, namespace, validation, weights
 from .disk import AnyPath
+from .libraries import NumPyArray, library
 from .linear import Gradients
-from .namespace import Array, NumPyArray
+from .namespace import Array
 
 Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
 INITIALIZERS: tuple[Initializer, ...] = get_args(Initializer)
@@ -87,7 +88,7 @@ class FullyConnected:
         return linear.forward(X, self.W, self.B)
 
     def backward(
-        self, X: Array, dY: Array, /, *, needs: Iterable[str] = validation.GRADIENT_NAMES, acc_dtype: Any = None
+        self, X: Array, dY: Array, /, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
     ) -> Gradients:
         """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
 
@@ -398,10 +399,10 @@ def _torch() -> Any:
 
 def _tensor(array: Array) -> Any:
     """Give an array to torch without changing its dtype."""
-    torch, name = _torch(), namespace.library(namespace.of(array))
-    if name == "torch":
+    torch = _torch()
+    if isinstance(array, torch.Tensor):
         return array.detach()
-    if name in ("jax.numpy", "cupy"):  # keeps bfloat16, and the device
+    if library(namespace.of(array)).dlpack_to_torch:  # keeps bfloat16, and the device
         return torch.from_dlpack(array)
     host = namespace.to_numpy(array)
     return torch.from_numpy(host.astype(host.dtype.newbyteorder("=")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from . import blocks, formulas, namespace, validation
+from . import blocks, equations, formulas, namespace, validation
 from .namespace import Array
 
 
@@ -220,7 +220,7 @@ def grad_bias(dY: Array, /, *, acc_dtype: Any = None) -> Array:
 
 
 def backward(
-    X: Array, W: Array, dY: Array, /, *, needs: Iterable[str] = validation.GRADIENT_NAMES, acc_dtype: Any = None
+    X: Array, W: Array, dY: Array, /, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
 ) -> Gradients:
     """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
 
@@ -261,7 +261,7 @@ def backward(
            [20.]]), array([10.]))
     """
     xp = validation.check_backward(X, W, dY)
-    wanted = needs if needs is validation.GRADIENT_NAMES else validation.check_needs(needs)
+    wanted = needs if needs is equations.GRADIENTS else validation.check_needs(needs)
     acc_dtype = None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
     if namespace.is_chunked(xp):
         return Gradients(*blocks.backward(xp, X, W, dY, wanted, acc_dtype))

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from .namespace import Array, Namespace, cast, sum_in_own_dtype
+from .namespace import Array, Namespace, cast, keep, sum_in_own_dtype
 
 # Takes the namespace and the operands, whose sizes are the caller's to check.
 Step = Callable[..., Array]
 
-KEPT_EQUATIONS = 4096
 _STEPS: dict[str, Step] = {}
 
 
@@ -49,17 +47,6 @@ def lower(equation: str) -> Step:
         step = _two(left, right, output) if comma else _one(left, output)
         keep(_STEPS, equation, step)
     return step
-
-
-def keep(kept: dict[Any, Any], key: Any, value: Any) -> Any:
-    """Keep a value in a dictionary of bounded size, and return it.
-
-    A dictionary and not functools.lru_cache, which torch.compile traces anew and warns of.
-    """
-    if len(kept) >= KEPT_EQUATIONS:
-        kept.clear()
-    kept[key] = value
-    return value
 
 
 def _one(labels: str, output: str) -> Step:

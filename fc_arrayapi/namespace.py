@@ -13,18 +13,31 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
-Array = Any
-NumPyArray = np.ndarray[Any, Any]
-Namespace = Any
+from .libraries import NumPyArray, library
+from .text import in_code, kind_of, with_article
 
-# Names of namespaces. A comparison of names is the one question about a library that is asked in every call.
-_NUMPY, _DASK, _TORCH, _CUPY = (f"array_api_compat.{name}" for name in ("numpy", "dask.array", "torch", "cupy"))
-_JAX, _MLX, _CUBED = "jax.numpy", "mlx.core", "cubed"
+Array = Any
+Namespace = Any
 
 # The namespace of an array type, found once for each type that was ever seen.
 _OF_TYPE: dict[type, Namespace] = {}
 # Dtypes, each with the same one in this machine's byte order, the only one in which NumPy makes arrays.
 _NATIVE: dict[tuple[str, Any], Any] = {}
+
+
+# Entries of a dictionary that keeps answers.
+KEPT = 4096
+
+
+def keep(kept: dict[Any, Any], key: Any, value: Any) -> Any:
+    """Keep a value in a dictionary of bounded size, and return it.
+
+    A dictionary and not functools.lru_cache: torch.compile would trace that again, with a warning.
+    """
+    if len(kept) >= KEPT:
+        kept.clear()
+    kept[key] = value
+    return value
 
 
 def of(array: Array, name: str = "array") -> Namespace:
@@ -91,9 +104,9 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
                 f"{name} is a Dask array, of whose blocks Dask does not know the type: give the blockwise or "
                 f"map_blocks that made it an empty one, for example meta=numpy.empty((0, 0), 'float32')"
             )
-        if xp is first or (is_chunked(first) and name in lifted and library(xp) == "numpy"):
+        if xp is first or (is_chunked(first) and name in lifted and library(xp).own_arrays):
             continue
-        what = ", ".join(f"{n} is {_article(library(x))} array" for n, x in zip(names, spaces, strict=True))
+        what = ", ".join(f"{n} is {with_article(library(x).name)} array" for n, x in zip(names, spaces, strict=True))
         if is_chunked(first) and lifted and name not in lifted:
             hint = (
                 f"with a Dask {names[0]} only {' and '.join(lifted)} may be NumPy: "
@@ -107,54 +120,9 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     return first
 
 
-def library(xp: Namespace) -> str:
-    """Return the name of a namespace's library as a person writes it: ``numpy``, ``torch``, ``jax.numpy``."""
-    name: str = xp.__name__
-    return name.removeprefix("array_api_compat.")
-
-
 def is_chunked(xp: Namespace) -> bool:
-    """Say whether a namespace is Dask's, whose arrays are lazy and in blocks."""
-    name: str = xp.__name__
-    return name == _DASK
-
-
-def devices_comparable(xp: Namespace) -> bool:
-    """Say whether two arrays' devices can be compared before anything is computed.
-
-    NumPy, Dask and mlx have one device. JAX arrays carry a sharding, which may
-    differ between arrays that work together, and none while they are traced:
-    there JAX itself refuses what does not fit.
-    """
-    return xp.__name__ not in (_NUMPY, _DASK, _JAX, _MLX)
-
-
-def sums_pairwise(xp: Namespace) -> bool:
-    """Say whether a library's own sum stays accurate along a long axis, as NumPy's along the first axis does not.
-
-    cubed sums block by block, and can't split an axis whose blocks are uneven.
-    """
-    return xp.__name__ in (_TORCH, _JAX, _CUPY, _CUBED)
-
-
-def slices_copy(xp: Namespace) -> bool:
-    """Say whether a slice is a copy, as of JAX's immutable arrays, so that cutting a batch in runs costs memory."""
-    name: str = xp.__name__
-    return name == _JAX
-
-
-def promotes_alike(xp: Namespace) -> bool:
-    """Say whether it is known that a library promotes dtypes to the same one each time, so that it is asked once.
-
-    JAX's answer changes with ``jax_enable_x64``.
-    """
-    return xp.__name__ in (_NUMPY, _TORCH, _CUPY, "array_api_strict")
-
-
-def is_numpy(xp: Namespace) -> bool:
-    """Say whether a namespace is NumPy's."""
-    name: str = xp.__name__
-    return name == _NUMPY
+    """Say whether arrays of a namespace are lazy and made of blocks."""
+    return library(xp).chunked
 
 
 def device(array: Array) -> Any:
@@ -180,14 +148,7 @@ def to_numpy(array: Array) -> NumPyArray:
     xp = of(array)
     if dtype_name(array.dtype) == "bfloat16":
         array = xp.astype(array, xp.float32)
-    name = library(xp)
-    if name == "torch":
-        return np.asarray(array.detach().cpu().resolve_neg())
-    if name == "cupy":
-        return np.asarray(array.get())
-    if name == "dask.array":  # under query planning numpy.asarray does not compute it
-        return np.asarray(array.compute())
-    return np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
+    return library(xp).to_numpy(array)
 
 
 def from_numpy(array: NumPyArray, xp: Namespace, *, dtype: Any = None, device: Any = None) -> Array:
@@ -202,7 +163,7 @@ def from_numpy(array: NumPyArray, xp: Namespace, *, dtype: Any = None, device: A
     result = xp.asarray(array, dtype=dtype, device=device)
     if dtype_name(result.dtype) != dtype_name(array.dtype if dtype is None else dtype):
         raise TypeError(
-            f"{library(xp)} holds {dtype_name(array.dtype if dtype is None else dtype)} as "
+            f"{library(xp).name} holds {dtype_name(array.dtype if dtype is None else dtype)} as "
             f"{dtype_name(result.dtype)}: switch the wider dtype on (in JAX, jax_enable_x64) or ask for a narrower one"
         )
     return result
@@ -237,13 +198,14 @@ def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
         return xp.asarray(0.0).dtype  # float64 in NumPy, float32 in torch and JAX
     if dtype is float:  # Python's own has 64 bits; JAX would take it for what it has switched on
         dtype = "float64"
-    wanted = getattr(np if is_chunked(xp) else xp, dtype, None) if isinstance(dtype, str) else dtype
-    if library(xp) in ("numpy", "dask.array") and isinstance(wanted, (type, np.dtype)):
+    own = library(xp)
+    wanted = getattr(np if own.numpy_dtypes else xp, dtype, None) if isinstance(dtype, str) else dtype
+    if own.numpy_dtypes and isinstance(wanted, (type, np.dtype)):
         wanted = np.result_type(wanted)  # float and big-endian dtypes too
     if wanted is None or not is_real_floating(xp, wanted):
-        raise TypeError(f"{name} is {dtype!r}: give a real floating dtype of {library(xp)}, for example 'float32'")
-    if library(xp) == "jax.numpy" and wanted == xp.float64 and xp.asarray(0.0).dtype != xp.float64:
-        raise TypeError(f"{name} is float64, which JAX has switched off: set jax_enable_x64, or take float32")
+        raise TypeError(f"{name} is {dtype!r}: give a real floating dtype of {library(xp).name}, for example 'float32'")
+    if own.wide_switch and wanted == xp.float64 and xp.asarray(0.0).dtype != xp.float64:
+        raise TypeError(f"{name} is float64, which JAX has switched off: set {own.wide_switch}, or take float32")
     return wanted
 
 
@@ -252,9 +214,9 @@ def sum_in_own_dtype(xp: Namespace, array: Array, axis: int | tuple[int, ...]) -
     dtype = _NATIVE.get((xp.__name__, array.dtype))
     if dtype is None:
         dtype = xp.result_type(array.dtype)
-        if promotes_alike(xp):
+        if library(xp).promotes_alike:
             _NATIVE[xp.__name__, array.dtype] = dtype
-    if xp.__name__ == _MLX:  # its sum takes no dtype
+    if not library(xp).sum_takes_dtype:
         return xp.sum(array, axis=axis).astype(dtype)
     return xp.sum(array, axis=axis, dtype=dtype)
 
@@ -268,7 +230,7 @@ def dtype_name(dtype: Any) -> str:
 
 def for_blas(xp: Namespace, matrix: Array) -> Array:
     """Return a matrix as BLAS takes it: NumPy 2.0 sums what lies otherwise in a loop, every row to one number."""
-    if not is_numpy(xp):
+    if not library(xp).openblas:
         return matrix
     (n, c), (down, across), one = matrix.shape, matrix.strides, matrix.itemsize
     fits = (across == one and down >= c * one) or (down == one and across >= n * one)
@@ -284,19 +246,7 @@ def describe(array: Array) -> str:
     """Return dtype, library and device in words, for a repr."""
     xp = of(array)
     where = "" if is_chunked(xp) else f", device={device(array)}"
-    return f"dtype={dtype_name(array.dtype)}, xp={library(xp)}{where}"
-
-
-def in_code(name: str) -> str:
-    """Return what an error calls an array as a name in code: ``operand_0``, ``other_dX``."""
-    return name.removeprefix("the ").replace(" ", "_")
-
-
-def kind_of(value: Any) -> str:
-    """Say what a value is: ``None``, ``a list``, ``the class numpy.ndarray``."""
-    if value is None:
-        return "None"
-    return f"the class {_qualified(value)}" if isinstance(value, type) else _article(_qualified(type(value)))
+    return f"dtype={dtype_name(array.dtype)}, xp={library(xp).name}{where}"
 
 
 def _how_to_make_one(value: Any, name: str) -> str:
@@ -306,11 +256,3 @@ def _how_to_make_one(value: Any, name: str) -> str:
     if hasattr(value, "toarray"):
         return f"make one first, {name}.toarray()"
     return f"make one first, for example numpy.asarray({name})"
-
-
-def _qualified(kind: type) -> str:
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
-
-
-def _article(word: str) -> str:
-    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import alignment
 from .disk import UNFINISHED
-from .namespace import NumPyArray
+from .libraries import NumPyArray
 from .npy import brief, read_npy_header
 from .source import Source, check_unchanged, file_state
 

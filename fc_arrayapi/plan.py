@@ -7,10 +7,13 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from . import accumulation, alignment, linear, namespace, running, storage, validation
+from . import alignment, blocks, linear, namespace, running, storage, validation
+from .accumulation import Schedule, schedule
+from .equations import AXES, GRADIENTS, axis_label, result_dtype, sum_dtypes
+from .libraries import library
 from .namespace import Array, Namespace
 from .source import Source
-from .validation import size_text
+from .text import size_text
 
 # Below this, and with many blocks, the millisecond that Dask spends on a block's tasks is most of the time.
 SMALL_BLOCK = 8 * 2**20
@@ -154,7 +157,7 @@ class _Sizes:
     acc_itemsize: int  # of the partial sums of dW
     product_row: int  # the bytes of a row that is converted before Y or dX is made of it
     sum_row: int  # the bytes of the rows of X and dY that are converted before dW is made of them
-    leaf: tuple[int, int]  # see accumulation.leaf_of
+    cut: Schedule  # of the sum of dW over a block
 
     @classmethod
     def of(
@@ -168,29 +171,28 @@ class _Sizes:
         features: tuple[int, int, int],
     ) -> _Sizes:
         C, S = W.shape
-        dtypes = {"X": X.dtype, "W": W.dtype}
-        acc_dtype, product_row, sum_row = X.dtype, 0, 0
-        if dY is None:
-            dtypes["Y"] = xp.result_type(X.dtype, W.dtype)
-            product_row = _converted(xp, X.dtype, dtypes["Y"], C)
-        else:
-            dW_dtype, acc_dtype = accumulation.sum_dtypes(xp, (X.dtype, dY.dtype))
-            dtypes |= {"dY": dY.dtype, "dX": xp.result_type(dY.dtype, W.dtype), "dW": dW_dtype, "dB": dY.dtype}
-            product_row = _converted(xp, dY.dtype, dtypes["dX"], S)
+        given = {"X": X, "W": W} if dY is None else {"X": X, "W": W, "dY": dY}
+        dtypes = {name: array.dtype for name, array in given.items()}
+        results = ("Y",) if dY is None else GRADIENTS
+        dtypes |= {name: result_dtype(xp, name, given) for name in results}
+        acc_dtype, sum_row = X.dtype, 0
+        if dY is not None:
+            acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype))[1]
             sum_row = _converted(xp, X.dtype, acc_dtype, C) + _converted(xp, dY.dtype, acc_dtype, S)
+        operand, result = ("X", "Y") if dY is None else ("dY", "dX")
+        product_row = _converted(xp, dtypes[operand], dtypes[result], C if dY is None else S)
         itemsize = {name: _itemsize(xp, dtype) for name, dtype in dtypes.items()}
-        leaf, N = accumulation.leaf_of(xp, C, S), math.prod(X.shape[:-1])
-        return cls(N, C, S, *features, rows, blocks, itemsize, _itemsize(xp, acc_dtype), product_row, sum_row, leaf)
+        cut, N = schedule(library(xp), int(rows) if rows == rows else rows, C, S), math.prod(X.shape[:-1])
+        return cls(N, C, S, *features, rows, blocks, itemsize, _itemsize(xp, acc_dtype), product_row, sum_row, cut)
 
     @property
     def results(self) -> tuple[str, ...]:
-        return ("dX", "dW", "dB") if "dY" in self.itemsize else ("Y",)
+        return GRADIENTS if "dY" in self.itemsize else ("Y",)
 
     def bytes(self, name: str) -> float:
         """Return the size of X, W, Y or a gradient."""
-        N, C, S = self.N, self.C, self.S
-        shapes = {"W": (C, S), "dW": (C, S), "dB": (S,), "X": (N, C), "dX": (N, C)}
-        return math.prod(shapes.get(name, (N, S))) * self.itemsize[name]
+        sizes = {"n": self.N, "c": self.C, "s": self.S}
+        return math.prod(sizes[axis] for axis in AXES[name]) * self.itemsize[name]
 
     def block(self, name: str) -> float:
         """Return the size of the largest block of X, Y, dY or dX."""
@@ -208,14 +210,14 @@ class _Sizes:
     def products(self) -> tuple[float, float]:
         """The bytes of what a block's part of dW is added up from, and of X and dY in another dtype for it.
 
-        See accumulation.sum_products.
+        See accumulation.schedule.
         """
         if self.results == ("Y",):
             return 0, 0
-        if self.rows <= accumulation.PLAIN_ROWS:
+        if not self.cut.leaf_rows:
             return 0, self.rows * self.sum_row
-        rows = min(self.rows, self.leaf[0])
-        return rows // self.leaf[1] * self.C * self.S * self.acc_itemsize, rows * self.sum_row
+        rows = min(self.rows, self.cut.leaf_rows)
+        return rows // self.cut.run_rows * self.C * self.S * self.acc_itemsize, rows * self.sum_row
 
     def peak(self, held: list[float], threads: int) -> float:
         """Return the anonymous memory of a pass, given that of a block of X (and of dY).
@@ -260,10 +262,9 @@ def _in_memory(xp: Namespace, X: Array, W: Array, dY: Array | None) -> Plan:
 
 def _feature_advice(inputs: dict[str, Array]) -> list[str]:
     """Name the arrays whose features lie in several blocks."""
-    labels = {"X": "c (input features)", "dY": "s (output features)"}
     return [
-        f"{name} has {array.numblocks[-1]} blocks along axis {labels[name]}, which every pass puts together: "
-        f"call {name}.rechunk({{{array.ndim - 1}: -1}}) before you write it"
+        f"{name} has {array.numblocks[-1]} blocks along axis {axis_label(AXES[name][-1])}, which every pass puts "
+        f"together: call {name}.rechunk({{{array.ndim - 1}: -1}}) before you write it"
         for name, array in inputs.items()
         if array.numblocks[-1] > 1
     ]
@@ -337,11 +338,11 @@ def _terms(blocks: int) -> float:
 
 def _features_of_block(X: Array, W: Array, dY: Array | None) -> tuple[int, int]:
     """Return the input and the output features that a block has when it is worked on."""
-    n = tuple(map(str, range(X.ndim - 1)))
-    operands, index = ([X, alignment.lift("W", W, X)], ("c", "s")) if dY is None else ([X, dY], (*n, "s"))
+    other = ("W", alignment.lift("W", W, X)) if dY is None else ("dY", dY)
+    operands = [blocks.operand(name, array, X.ndim - 1) for name, array in (("X", X), other)]
     for label in ("c", "s"):
-        alignment.merge_blocks(operands, [(*n, "c"), index], label)
-    return max(operands[0].chunks[-1]), max(operands[1].chunks[-1])
+        operands, _ = alignment.merge_blocks(operands, label)
+    return max(operands[0].array.chunks[-1]), max(operands[1].array.chunks[-1])
 
 
 def _held(array: Array, X: Array, block: float, features: int) -> float:

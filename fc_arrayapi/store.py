@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from . import alignment, blas, chunked, namespace, running
-from .disk import UNFINISHED, flush
+from .disk import UNFINISHED, atomic_write, flush
 from .namespace import Array
 from .targets import Bounds, NpyTarget, ZarrTarget
 
@@ -234,11 +234,8 @@ class _Result:
         self.work.mkdir()
         self.target.create()
         (self.work / "finished").touch()
-        unnamed = self.work / "fingerprint"
-        unnamed.write_text(json.dumps(self.fingerprint))
-        flush(unnamed)
-        os.rename(unnamed, self.work / "fingerprint.json")
-        flush(self.work)
+        with atomic_write(self.work / "fingerprint.json") as file:
+            file.write(json.dumps(self.fingerprint).encode())
 
     def forget(self) -> None:
         """Remove what `begin` made, since nothing was computed; what was found is kept."""
@@ -268,11 +265,10 @@ class _Result:
 
     def _record_state(self) -> None:
         """Note by what the result is known, so that it is told from whatever else comes to lie under its name."""
-        state, known_by = self.work / "state", self.target.state()
+        known_by = self.target.state()
         try:
-            state.write_bytes(known_by)
-            flush(state)
-            flush(self.work)
+            with atomic_write(self.work / "state") as file:
+                file.write(known_by)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from .alignment import bounds
 from .disk import flush
-from .namespace import Array, NumPyArray
+from .libraries import NumPyArray
+from .namespace import Array
 from .zarr_source import WHOLE, chunk_file, chunks_reached, size_at, zarr_module
 
 # Where a block lies: from where to where along each axis.

@@ -12,13 +12,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import namespace
+from .equations import AXES, FORWARD, GRAD_BIAS, GRAD_INPUT, GRAD_WEIGHT, GRADIENTS, axis_label
+from .libraries import library
 from .namespace import Array, Namespace
+from .text import axis_size, counted, in_code, is_unknown, shape_text
 
 # Types of arrays in memory with a dtype that were found good, with their namespace, and whether the
 # devices of such arrays are to be compared.
 _GOOD: dict[tuple[type, Any], tuple[Namespace, bool]] = {}
 
-GRADIENT_NAMES = ("dX", "dW", "dB")
+# How messages begin.
+_FORWARD, _GRAD_INPUT = f"forward {FORWARD}", f"grad_input {GRAD_INPUT}"
+_GRAD_WEIGHT, _GRAD_BIAS = f"grad_weight {GRAD_WEIGHT}", f"grad_bias {GRAD_BIAS}"
 
 
 def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
@@ -26,13 +31,12 @@ def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
     names, arrays = (("X", "W"), (X, W)) if B is None else (("X", "W", "B"), (X, W, B))
     xp = _alike(X, W, B) or check_arrays("forward", names, arrays, lifted=("W", "B"))
     x, w = X.shape, W.shape
-    where = "forward nc,cs->ns"
     if not (len(x) > 0 and len(w) == 2 and x[-1] == w[0]):
-        _check_batched(where, "X", X, "(..., C)")
-        check_weight(where, W)
-        _check_features(where, "X", X, W, axis=0)
+        _check_batched(_FORWARD, "X", X)
+        check_weight(_FORWARD, W)
+        _check_features(_FORWARD, "X", X, W)
     if B is not None and B.shape != w[1:]:
-        check_bias(where, W, B)
+        check_bias(_FORWARD, W, B)
     return xp
 
 
@@ -51,27 +55,25 @@ def fitting_matrices(X: Array, W: Array, B: Array | None) -> Namespace | None:
 def check_grad_input(dY: Array, W: Array) -> Namespace:
     """Check the arguments of ``grad_input`` and return their namespace."""
     xp = _alike(dY, W) or check_arrays("grad_input", ("dY", "W"), (dY, W), lifted=("W",))
-    where = "grad_input ns,cs->nc"
-    _check_batched(where, "dY", dY, "(..., S)")
-    check_weight(where, W)
-    _check_features(where, "dY", dY, W, axis=1)
+    _check_batched(_GRAD_INPUT, "dY", dY)
+    check_weight(_GRAD_INPUT, W)
+    _check_features(_GRAD_INPUT, "dY", dY, W)
     return xp
 
 
 def check_grad_weight(X: Array, dY: Array) -> Namespace:
     """Check the arguments of ``grad_weight`` and return their namespace."""
     xp = _alike(X, dY) or check_arrays("grad_weight", ("X", "dY"), (X, dY))
-    where = "grad_weight nc,ns->cs"
-    _check_batched(where, "X", X, "(..., C)")
-    _check_batched(where, "dY", dY, "(..., S)")
-    check_batch(where, X, dY)
+    _check_batched(_GRAD_WEIGHT, "X", X)
+    _check_batched(_GRAD_WEIGHT, "dY", dY)
+    check_batch(_GRAD_WEIGHT, X, dY)
     return xp
 
 
 def check_grad_bias(dY: Array) -> Namespace:
     """Check the argument of ``grad_bias`` and return its namespace."""
     xp = _alike(dY, dY) or check_arrays("grad_bias", ("dY",), (dY,))
-    _check_batched("grad_bias ns->s", "dY", dY, "(..., S)")
+    _check_batched(_GRAD_BIAS, "dY", dY)
     return xp
 
 
@@ -83,11 +85,11 @@ def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     if len(w) == 2 and len(dy) > 0 and dy[-1] == w[1] and x == (*dy[:-1], w[0]):
         return xp
     where = "backward"
-    _check_batched(where, "X", X, "(..., C)")
+    _check_batched(where, "X", X)
     check_weight(where, W)
-    _check_batched(where, "dY", dY, "(..., S), that of Y")
-    _check_features(where, "X", X, W, axis=0)
-    _check_features(where, "dY", dY, W, axis=1, X=X)
+    _check_batched(where, "dY", dY, ", that of Y")
+    _check_features(where, "X", X, W)
+    _check_features(where, "dY", dY, W, X=X)
     check_batch(where, X, dY)
     return xp
 
@@ -107,8 +109,8 @@ def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
         raise TypeError(f"needs is {needs!r}: write a tuple of names, for example needs=('dW', 'dB')")
     wanted = tuple(needs)
     for name in wanted:
-        if name not in GRADIENT_NAMES:
-            raise ValueError(f"needs has {name!r}: the gradients are {', '.join(map(repr, GRADIENT_NAMES))}")
+        if name not in GRADIENTS:
+            raise ValueError(f"needs has {name!r}: the gradients are {', '.join(map(repr, GRADIENTS))}")
     return wanted
 
 
@@ -129,7 +131,7 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
                 f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
                 f"dtypes: {_conversion(name, array.dtype)}"
             )
-    compare_devices = namespace.devices_comparable(xp)
+    compare_devices = library(xp).compares_devices
     if compare_devices:
         devices = [namespace.device(array) for array in arrays]
         if any(d != devices[0] for d in devices):
@@ -162,7 +164,7 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
 
 def _conversion(name: str, dtype: Any) -> str:
     """Say how an array of another dtype becomes one of real numbers."""
-    name = namespace.in_code(name)
+    name = in_code(name)
     fields = getattr(dtype, "names", None)  # of a NumPy table
     if fields:
         return f"pass one field, for example {name}[{fields[0]!r}]"
@@ -181,16 +183,17 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
         check_arrays("Gradients + Gradients", (name, f"the other {name}"), (mine, theirs))
         if name == "dX" and len(mine.shape) < 2:
             raise ValueError(f"dX has shape {_shape(mine)}, no batch axis to join along: give X one, (1, C)")
-        first_axis = 1 if name == "dX" else 0
+        first_axis = AXES[name].startswith("n")  # dX is joined along it
         if len(mine.shape) == len(theirs.shape):
             for axis in range(first_axis, len(mine.shape)):
                 size, other_size = mine.shape[axis], theirs.shape[axis]
                 if size != other_size:
                     advice = _of_one_layer(name, mine, theirs)
-                    if _unknown(size) or _unknown(other_size):
+                    if is_unknown(size) or is_unknown(other_size):
                         advice = f"call compute_chunk_sizes() first, on each {name} whose shape has nan"
                     raise ValueError(
-                        f"axis {axis} of {name}: one has {_size(size)}, the other has {_size(other_size)}; {advice}"
+                        f"axis {axis} of {name}: one has {axis_size(size)}, the other has {axis_size(other_size)}; "
+                        f"{advice}"
                     )
         else:
             raise ValueError(_of_one_layer(name, mine, theirs))
@@ -209,7 +212,7 @@ def check_weight(where: str, W: Array) -> None:
     if len(shape) == 2:
         return
     hint = "give it one axis of input features and one of output features, with xp.reshape"
-    if len(shape) == 1 and not _unknown(shape[0]):
+    if len(shape) == 1 and not is_unknown(shape[0]):
         hint = f"pass xp.reshape(W, (1, {shape[0]})) if C is 1, or xp.reshape(W, ({shape[0]}, 1)) if S is 1"
     raise ValueError(f"{where}: W must have shape (C, S), has {_shape(W)}: {hint}")
 
@@ -218,11 +221,11 @@ def check_bias(where: str, W: Array, B: Array) -> None:
     """Check that B has shape (S,) and nothing else."""
     s = W.shape[1]
     if len(B.shape) != 1:
-        raise ValueError(f"{where}: B must have shape (S,) = ({_size(s)},), has {_shape(B)}: {_bias_hint(W, B)}")
+        raise ValueError(f"{where}: B must have shape (S,) = ({axis_size(s)},), has {_shape(B)}: {_bias_hint(W, B)}")
     if B.shape[0] != s:
         raise ValueError(
-            f"{where}: axis s (output features): B has {_size(B.shape[0])}, W has {_size(s)}; B has shape {_shape(B)}, "
-            f"W must be (C, S), has {_shape(W)}: {_bias_hint(W, B)}"
+            f"{where}: axis {axis_label('s')}: B has {axis_size(B.shape[0])}, W has {axis_size(s)}; B has shape "
+            f"{_shape(B)}, W must be (C, S), has {_shape(W)}: {_bias_hint(W, B)}"
         )
 
 
@@ -230,7 +233,7 @@ def _bias_hint(W: Array, B: Array) -> str:
     """Say what to pass instead of a B that does not fit."""
     s = W.shape[1]
     for name, sizes in (("W", (s,)), ("B", B.shape)):
-        if any(_unknown(size) for size in sizes):
+        if any(is_unknown(size) for size in sizes):
             return f"call {name}.compute_chunk_sizes() first"
     if math.prod(B.shape) == s:
         return f"pass xp.reshape(B, ({s},))"
@@ -239,11 +242,12 @@ def _bias_hint(W: Array, B: Array) -> str:
     return "pass one number for each column of W"
 
 
-def _check_batched(where: str, name: str, array: Array, form: str) -> None:
+def _check_batched(where: str, name: str, array: Array, remark: str = "") -> None:
+    """Check that there is an axis of features, of known size."""
     if len(array.shape) < 1:
         raise ValueError(
-            f"{where}: {name} must have shape {form}, has (): give it at least its axis of features, "
-            f"for example xp.reshape({name}, (1,))"
+            f"{where}: {name} must have shape (..., {AXES[name][-1].upper()}){remark}, has (): give it at least "
+            f"its axis of features, for example xp.reshape({name}, (1,))"
         )
     if array.shape[-1] != array.shape[-1]:
         raise ValueError(
@@ -252,17 +256,18 @@ def _check_batched(where: str, name: str, array: Array, form: str) -> None:
         )
 
 
-def _check_features(where: str, name: str, array: Array, W: Array, axis: int, X: Array | None = None) -> None:
-    """Compare the features of X or dY with an axis of W; `X`, beside dY, is a batch whose features fit W."""
+def _check_features(where: str, name: str, array: Array, W: Array, X: Array | None = None) -> None:
+    """Compare the features of X or dY with their axis of W; `X`, beside dY, is a batch whose features fit W."""
+    label = AXES[name][-1]
+    axis = AXES["W"].index(label)
     size, expected = array.shape[-1], W.shape[axis]
     if size == expected:
         return
-    label = ("c (input features)", "s (output features)")[axis]
-    sizes = f"{where}: axis {label}: {name} has {_size(size)}, W has {_size(expected)}"
-    if _unknown(size) or _unknown(expected):
+    sizes = f"{where}: axis {axis_label(label)}: {name} has {axis_size(size)}, W has {axis_size(expected)}"
+    if is_unknown(size) or is_unknown(expected):
         raise ValueError(
             f"{sizes}; {name} has shape {_shape(array)}, W has {_shape(W)}; the features must be known: "
-            f"call {name if _unknown(size) else 'W'}.compute_chunk_sizes() first"
+            f"call {name if is_unknown(size) else 'W'}.compute_chunk_sizes() first"
         )
     hint = _features_hint(name, array, W, axis, X)
     raise ValueError(f"{sizes}; {name} has shape {_shape(array)}, W must be (C, S), has {_shape(W)}: {hint}")
@@ -280,7 +285,7 @@ def _features_hint(name: str, array: Array, W: Array, axis: int, X: Array | None
             "or use FullyConnected.from_torch(linear)"
         )
     nothing = "nothing broadcasts: " if 1 in (size, expected) else ""
-    return f"{nothing}give {name} {_counted(expected, 'feature')}, or W {_counted(size, ('row', 'column')[axis])}"
+    return f"{nothing}give {name} {counted(expected, 'feature')}, or W {counted(size, ('row', 'column')[axis])}"
 
 
 def check_batch(where: str, X: Array, dY: Array) -> None:
@@ -295,41 +300,12 @@ def check_batch(where: str, X: Array, dY: Array) -> None:
             f"pass a dY of the shape of Y, {shape_text((*x, 'S'))}{one}"
         )
     for axis, (n, m) in enumerate(zip(x, dy, strict=True)):
-        if n != m and not (_unknown(n) or _unknown(m)):
+        if n != m and not (is_unknown(n) or is_unknown(m)):
             raise ValueError(
                 f"{where}: axis n (batch, axis {axis}): X has {n}, dY has {m}; X has shape {_shape(X)}, dY has "
                 f"{_shape(dY)}: pass a dY of the shape of Y, {shape_text((*x, 'S'))}"
             )
 
 
-def _unknown(size: Any) -> bool:
-    return size is None or size != size
-
-
-def _size(size: Any) -> str:
-    return "an unknown number" if _unknown(size) else str(size)
-
-
-def _counted(size: Any, what: str) -> str:
-    return f"{size} {what}{'' if size == 1 else 's'}"
-
-
 def _shape(array: Array) -> str:
     return shape_text(array.shape)
-
-
-def size_text(size: float | None) -> str:
-    """Write bytes for people: 3 digits and a binary unit."""
-    if size is None or size != size:
-        return "unknown size"
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1000 or unit == "TiB":
-            break
-        size /= 1024
-    return f"{size:.3g} {unit}"
-
-
-def shape_text(shape: Sequence[Any]) -> str:
-    """Write a shape as Python does, with ? for a size that is not known."""
-    sizes = ["?" if _unknown(n) else str(n) for n in shape]
-    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"

@@ -6,7 +6,6 @@ NaN and infinities are kept as they are, bit for bit: a file is refused for its 
 from __future__ import annotations
 
 import collections
-import contextlib
 import errno
 import functools
 import io
@@ -23,8 +22,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from . import namespace
-from .disk import AnyPath, flush
-from .namespace import Array, NumPyArray
+from .disk import AnyPath, atomic_write
+from .libraries import NumPyArray
+from .namespace import Array
 from .npy import brief, parsed, read_npy_header, too_large
 
 WEIGHT_DTYPES = ("float16", "float32", "float64")
@@ -61,28 +61,8 @@ def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
     host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
-    temporary = path.with_name(f".fc_arrayapi-{os.urandom(8).hex()}.part")
-    try:
-        with open(temporary, "xb") as file:
-            write(file, host)
-            file.flush()
-            flush(file.fileno())
-        if path.exists():
-            os.chmod(temporary, path.stat().st_mode & 0o777)
-        os.replace(temporary, path)
-    except OSError as error:  # which names the temporary file, or none
-        _remove(temporary)
-        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    except BaseException:
-        _remove(temporary)
-        raise
-    flush(path.parent)
-
-
-def _remove(temporary: Path) -> None:
-    """Remove what was begun; where that fails too, the first error says more."""
-    with contextlib.suppress(OSError):
-        temporary.unlink()
+    with atomic_write(path) as file:
+        write(file, host)
 
 
 def load_weights(path: AnyPath, max_bytes: int = MAX_BYTES) -> tuple[NumPyArray, NumPyArray | None]:

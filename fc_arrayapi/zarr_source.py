@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .namespace import NumPyArray
+from .libraries import NumPyArray
 from .npy import brief
 from .source import Source, check_unchanged, file_state, naming_damage, one_of, slice_range
 

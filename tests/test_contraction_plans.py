@@ -46,7 +46,7 @@ def test_what_is_kept_is_bounded_and_holds_no_arrays(backend, monkeypatch):
     del X
     gc.collect()
     assert gone() is None
-    monkeypatch.setattr(lowering, "KEPT_EQUATIONS", 10)
+    monkeypatch.setattr(namespace, "KEPT", 10)
     for i in range(50):
         a, b = opt_einsum.get_symbol(i), opt_einsum.get_symbol(i + 1)
         fc.einsum(f"{a}{b},{b}{a}->{a}", np.ones((2, 2)), np.ones((2, 2)))

@@ -21,7 +21,10 @@ FILES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 # Each file may import the ones above it.
 ORDER = [
+    "libraries",
+    "text",
     "namespace",
+    "equations",
     "lowering",
     "accumulation",
     "validation",
@@ -56,7 +59,7 @@ ORDER = [
     "__main__",
     "__init__",
 ]
-MATHEMATICS = ["linear", "blocks", "formulas", "contraction", "lowering", "accumulation", "validation"]
+MATHEMATICS = ["linear", "blocks", "formulas", "equations", "contraction", "lowering", "accumulation", "validation"]
 OPTIONAL = ["dask", "distributed", "torch", "jax", "cupy", "safetensors", "zarr", "threadpoolctl", "scipy", "h5py"]
 # What the standard's 2022.12 version has, of what a namespace is asked for here.
 STANDARD = {

@@ -11,11 +11,12 @@ from assertions import assert_array
 
 import fc_arrayapi as fc
 from fc_arrayapi import namespace
+from fc_arrayapi.libraries import library
 
 
 def test_each_backend_is_known_by_its_own_name(backend):
     array = backend.asarray(np.ones((2, 2)))
-    assert namespace.library(namespace.of(array)) == backend.module
+    assert library(namespace.of(array)).name == backend.module
     assert namespace.of(array) is namespace.wrapped(backend.xp)
 
 

@@ -223,11 +223,15 @@ def test_a_disk_that_is_full_at_the_end(backend, tmp_path, monkeypatch):
     source = Source(X)
     x = lazy(backend, source)
 
-    def full(self, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    write = store_module.atomic_write
+
+    def full(path):
+        if path.name == "state":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.Path, "write_bytes", full)
+        patch.setattr(store_module, "atomic_write", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*x.npy'$"):
             fc.store({path: x})
     source.mend()

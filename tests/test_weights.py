@@ -205,8 +205,8 @@ def test_a_process_that_is_killed_while_it_saves_leaves_the_file_that_was(tmp_pa
     fc.FullyConnected(W, B).save(path)
     before = path.read_bytes()
     saves = (
-        "import sys, time, fc_arrayapi as fc, numpy as np, fc_arrayapi.weights as weights\n"
-        "weights.flush = lambda file: (print('written', flush=True), time.sleep(60))\n"
+        "import sys, time, fc_arrayapi as fc, numpy as np, fc_arrayapi.disk as disk\n"
+        "disk.flush = lambda file: (print('written', flush=True), time.sleep(60))\n"
         "fc.FullyConnected(np.ones((300, 300))).save(sys.argv[1])\n"
     )
     with subprocess.Popen([sys.executable, "-c", saves, str(path)], stdout=subprocess.PIPE, text=True) as process:

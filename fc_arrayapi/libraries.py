@@ -1,0 +1,144 @@
+"""One row for each array library: everything the package treats specially about it.
+
+Every other file asks a row and compares no names. The defaults of a row suit a library that was never tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+NumPyArray = np.ndarray[Any, Any]
+
+
+def _through_the_standard(array: Any) -> NumPyArray:
+    return np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """What is special about one array library.
+
+    Parameters
+    ----------
+    name : str
+        The module's name, for messages: ``"numpy"``, ``"jax.numpy"``.
+    chunked : bool
+        Arrays are lazy and made of blocks (Dask).
+    numpy_dtypes : bool
+        Its dtypes are NumPy's. Dask has no dtypes of its own.
+    own_arrays : bool
+        It is NumPy, whose arrays may stand beside a Dask batch as weights.
+    compares_devices : bool
+        The devices of two arrays can be compared before anything is computed. NumPy, Dask and mlx have one
+        device. JAX arrays have a sharding, which may differ between arrays that work together, and none while
+        they are traced: JAX itself raises an error where devices differ.
+    promotes_alike : bool
+        It promotes the same dtypes to the same dtype every time, so the answer can be kept. JAX's depends on
+        ``jax_enable_x64``.
+    wide_switch : str
+        The setting that enables float64, where it is off by default.
+    accurate_sum : bool
+        Its ``sum`` stays accurate along a long axis. NumPy's does not along the first axis. cubed sums block by
+        block and cannot split an axis whose blocks differ in size.
+    sum_takes_dtype : bool
+        Its ``sum`` has the parameter ``dtype``.
+    openblas : bool
+        Its matrix products are NumPy's: OpenBLAS, and a slow loop for layouts that BLAS does not take.
+    slices_copy : bool
+        A slice is a copy, as for JAX's immutable arrays, so cutting a batch into runs takes memory.
+    dlpack_to_torch : bool
+        Its arrays reach PyTorch by DLPack with their dtype and device.
+    to_numpy : callable
+        Converts an array to NumPy, from its device to the host.
+    """
+
+    name: str
+    chunked: bool = False
+    numpy_dtypes: bool = False
+    own_arrays: bool = False
+    compares_devices: bool = True
+    promotes_alike: bool = False
+    wide_switch: str = ""
+    accurate_sum: bool = False
+    sum_takes_dtype: bool = True
+    openblas: bool = False
+    slices_copy: bool = False
+    dlpack_to_torch: bool = False
+    to_numpy: Callable[[Any], NumPyArray] = _through_the_standard
+
+
+ROWS = (
+    Library(
+        name="numpy",
+        numpy_dtypes=True,
+        own_arrays=True,
+        compares_devices=False,
+        promotes_alike=True,
+        openblas=True,
+    ),
+    Library(
+        name="dask.array",
+        chunked=True,
+        numpy_dtypes=True,
+        compares_devices=False,
+        to_numpy=lambda array: np.asarray(array.compute()),  # numpy.asarray fails under query planning
+    ),
+    Library(
+        name="torch",
+        promotes_alike=True,
+        accurate_sum=True,
+        to_numpy=lambda array: np.asarray(array.detach().cpu().resolve_neg()),
+    ),
+    Library(
+        name="jax.numpy",
+        compares_devices=False,
+        wide_switch="jax_enable_x64",
+        accurate_sum=True,
+        slices_copy=True,
+        dlpack_to_torch=True,
+    ),
+    Library(
+        name="cupy",
+        promotes_alike=True,
+        accurate_sum=True,
+        dlpack_to_torch=True,
+        to_numpy=lambda array: np.asarray(array.get()),
+    ),
+    Library(name="array_api_strict", promotes_alike=True),
+    Library(name="mlx.core", compares_devices=False, sum_takes_dtype=False),
+    Library(name="cubed", accurate_sum=True, to_numpy=lambda array: np.asarray(array.compute())),
+    Library(name="sparse", to_numpy=lambda array: np.asarray(array.todense())),
+    Library(name="ndonnx", to_numpy=lambda array: np.asarray(array.unwrap_numpy())),
+)
+
+_COMPAT = "array_api_compat."
+# By the name of the namespace, which array-api-compat begins with its own.
+_ROW_OF: dict[str, Library] = {prefix + row.name: row for row in ROWS for prefix in ("", _COMPAT)}
+
+
+def library(xp: Any) -> Library:
+    """Return the row of a namespace; one with the defaults for a library that has none.
+
+    Parameters
+    ----------
+    xp : namespace
+        A namespace of the array API standard.
+
+    Returns
+    -------
+    Library
+
+    Examples
+    --------
+    >>> library(np).name, library(np).openblas
+    ('numpy', True)
+    """
+    name: str = xp.__name__
+    row = _ROW_OF.get(name)
+    if row is None:
+        row = _ROW_OF[name] = Library(name=name.removeprefix(_COMPAT))
+    return row
