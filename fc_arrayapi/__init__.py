@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 # stack, which is mapped and unmapped each time (cpython #142183); that makes the import take a fifth longer.
 import numpy as _numpy  # noqa: F401
 
-from .contraction import SubscriptsError, einsum, tensordot, transpose
+from .contraction import einsum, tensordot, transpose
+from .gradients import Gradients
 from .layer import FullyConnected
-from .linear import Gradients, backward, forward, grad_bias, grad_input, grad_weight
+from .linear import backward, forward, grad_bias, grad_input, grad_weight
 from .plan import Plan, plan
 from .running import compute
 from .storage import open_array
 from .store import store
+from .subscripts import SubscriptsError
 
 if TYPE_CHECKING:
     from . import testing

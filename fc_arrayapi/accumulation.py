@@ -10,6 +10,7 @@ Algorithms*, 2nd ed., section 4.2). That costs a few per cent and needs no wider
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from .equations import GRAD_WEIGHT
@@ -161,37 +162,36 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     -------
     array, shape (C, S), of `acc_dtype`
     """
-    cut = schedule(library(xp), left.shape[0], left.shape[1], right.shape[1])
-    if cut.turned:
-        return _scheduled(xp, right, left, acc_dtype, cut).T
-    return _scheduled(xp, left, right, acc_dtype, cut)
-
-
-def _scheduled(xp: Namespace, left: Array, right: Array, acc_dtype: Any, cut: Schedule) -> Array:
-    """Do what a schedule says."""
-    if not cut.leaf_rows:
+    turned, leaf_rows, run_rows = schedule(library(xp), left.shape[0], left.shape[1], right.shape[1])
+    if turned:
+        left, right = right, left
+    if leaf_rows:
+        leaf = partial(_leaf, xp, acc_dtype, run_rows)
+        total = _pairwise(leaf, (left, right), leaf_rows)
+    else:
         if not left.dtype == right.dtype == acc_dtype:
             left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
         rows = left.shape[0]
         if isinstance(rows, int) and rows > PRODUCT_ROWS:
             left, right = for_blas(xp, left), for_blas(xp, right)
+        total = _product(xp, left, right)
+    return total.T if turned else total
+
+
+def _leaf(xp: Namespace, acc_dtype: Any, run_rows: int, left: Array, right: Array) -> Array:
+    """Multiply one leaf: products of runs of rows, which are then added."""
+    left, right = (for_blas(xp, cast(xp, matrix, acc_dtype)) for matrix in (left, right))
+    (n, c), s = left.shape, right.shape[1]
+    runs = n // run_rows
+    if runs < 2:
         return _product(xp, left, right)
-    c, s, run_rows = left.shape[1], right.shape[1], cut.run_rows
-
-    def leaf(left: Array, right: Array) -> Array:
-        left, right = (for_blas(xp, cast(xp, matrix, acc_dtype)) for matrix in (left, right))
-        n, runs = left.shape[0], left.shape[0] // run_rows
-        if runs < 2:
-            return _product(xp, left, right)
-        whole = runs * run_rows
-        products = xp.matmul(
-            xp.matrix_transpose(xp.reshape(left[:whole, :], (runs, run_rows, c))),
-            xp.reshape(right[:whole, :], (runs, run_rows, s)),
-        )
-        total = xp.reshape(sum_rows(xp, xp.reshape(products, (runs, c * s)), acc_dtype), (c, s))
-        return total if whole == n else total + _product(xp, left[whole:, :], right[whole:, :])
-
-    return _pairwise(leaf, (left, right), cut.leaf_rows)
+    whole = runs * run_rows
+    products = xp.matmul(
+        xp.matrix_transpose(xp.reshape(left[:whole, :], (runs, run_rows, c))),
+        xp.reshape(right[:whole, :], (runs, run_rows, s)),
+    )
+    total = xp.reshape(sum_rows(xp, xp.reshape(products, (runs, c * s)), acc_dtype), (c, s))
+    return total if whole == n else total + _product(xp, left[whole:, :], right[whole:, :])
 
 
 def _narrower(own: Library, s: Any, c: Any) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 
 from . import equations, linear, namespace, validation, weights
 from .disk import AnyPath
+from .gradients import Gradients
 from .libraries import NumPyArray, library
-from .linear import Gradients
 from .namespace import Array
 
 Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
@@ -58,7 +58,7 @@ class FullyConnected:
     def __post_init__(self) -> None:
         validation.check_parameters(self.W, self.B)
 
-    def __call__(self, X: Array, /) -> Array:
+    def __call__(self, X: Array) -> Array:
         """Return Y = XW + B.
 
         Parameters
@@ -88,7 +88,7 @@ class FullyConnected:
         return linear.forward(X, self.W, self.B)
 
     def backward(
-        self, X: Array, dY: Array, /, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
+        self, X: Array, dY: Array, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
     ) -> Gradients:
         """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
 

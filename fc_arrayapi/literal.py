@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
+from .gradients import Gradients
 from .libraries import NumPyArray
-from .linear import Gradients
 from .namespace import Array, to_numpy
 
 

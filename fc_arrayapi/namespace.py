@@ -21,6 +21,8 @@ Namespace = Any
 
 # The namespace of an array type, found once for each type that was ever seen.
 _OF_TYPE: dict[type, Namespace] = {}
+# Whether arrays of a type are made of blocks.
+_LAZY: dict[type, bool] = {}
 # Dtypes, each with the same one in this machine's byte order, the only one in which NumPy makes arrays.
 _NATIVE: dict[tuple[str, Any], Any] = {}
 
@@ -75,7 +77,15 @@ def of(array: Array, name: str = "array") -> Namespace:
                 f"{_how_to_make_one(array, in_code(name))}"
             )
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)
+    if kind not in _LAZY:
+        _LAZY[kind] = library(xp).chunked
     return xp
+
+
+def is_lazy(value: Any) -> bool:
+    """Say whether a value of any kind is a chunked array, which the functions for Dask take."""
+    known = _LAZY.get(type(value))
+    return bool(array_api_compat.is_dask_array(value)) if known is None else known
 
 
 def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:

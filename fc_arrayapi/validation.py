@@ -40,18 +40,6 @@ def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
     return xp
 
 
-def fitting_matrices(X: Array, W: Array, B: Array | None) -> Namespace | None:
-    """Return the namespace of what `check_forward` would pass, if X is a matrix in memory: in the fewest steps.
-
-    A small layer feels each step. None for anything else, which is looked at in full then.
-    """
-    xp = _alike(X, W, B)
-    if xp is None or X.ndim != 2 or W.ndim != 2:
-        return None
-    c, s = W.shape
-    return xp if X.shape[1] == c and (B is None or B.shape == (s,)) else None
-
-
 def check_grad_input(dY: Array, W: Array) -> Namespace:
     """Check the arguments of ``grad_input`` and return their namespace."""
     xp = _alike(dY, W) or check_arrays("grad_input", ("dY", "W"), (dY, W), lifted=("W",))
@@ -105,6 +93,8 @@ def check_parameters(W: Array, B: Array | None) -> None:
 
 def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
     """Return `needs` as a tuple after checking every name in it."""
+    if needs is GRADIENTS:
+        return GRADIENTS
     if isinstance(needs, (str, bytes)) or not isinstance(needs, Iterable):
         raise TypeError(f"needs is {needs!r}: write a tuple of names, for example needs=('dW', 'dB')")
     wanted = tuple(needs)
@@ -112,6 +102,11 @@ def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
         if name not in GRADIENTS:
             raise ValueError(f"needs has {name!r}: the gradients are {', '.join(map(repr, GRADIENTS))}")
     return wanted
+
+
+def check_acc_dtype(xp: Namespace, acc_dtype: Any) -> Any:
+    """Return `acc_dtype` as a dtype of the library, or None."""
+    return None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
 
 
 def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:

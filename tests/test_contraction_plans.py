@@ -10,7 +10,7 @@ import pytest
 from equations import USES, operands_of, reference
 
 import fc_arrayapi as fc
-from fc_arrayapi import contraction, lowering, namespace
+from fc_arrayapi import lowering, namespace, subscripts
 
 
 @pytest.mark.only("numpy")
@@ -24,7 +24,7 @@ def test_products_are_c_ordered(backend, rng, equation):
 def test_products_are_never_broadcast_and_summed(backend, rng, equation, monkeypatch):
     """Where an index is summed that both operands have, there is a matmul, and nothing that fits no output."""
     lowering._STEPS.clear()
-    contraction._EQUATIONS.clear()
+    subscripts._EQUATIONS.clear()
     inputs, output = equation.split("->")
     left, right = inputs.split(",")
     if set(left) & set(right) - set(output):
@@ -51,7 +51,7 @@ def test_what_is_kept_is_bounded_and_holds_no_arrays(backend, monkeypatch):
         a, b = opt_einsum.get_symbol(i), opt_einsum.get_symbol(i + 1)
         fc.einsum(f"{a}{b},{b}{a}->{a}", np.ones((2, 2)), np.ones((2, 2)))
     assert len(lowering._STEPS) <= 11
-    assert len(contraction._EQUATIONS) <= 11
+    assert len(subscripts._EQUATIONS) <= 11
 
 
 @pytest.mark.needs("threads")
@@ -59,8 +59,8 @@ def test_eight_threads_at_once(backend, rng):
     hosts = {equation: operands_of(equation, rng) for equation in USES}
     operands = {equation: [backend.asarray(host) for host in hosts[equation]] for equation in USES}
     lowering._STEPS.clear()
-    contraction._EQUATIONS.clear()
-    contraction._PATHS.clear()
+    subscripts._EQUATIONS.clear()
+    subscripts._PATHS.clear()
     failures = []
 
     def work():

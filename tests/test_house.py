@@ -25,6 +25,7 @@ ORDER = [
     "text",
     "namespace",
     "equations",
+    "subscripts",
     "lowering",
     "accumulation",
     "validation",
@@ -37,9 +38,12 @@ ORDER = [
     "progress",
     "cluster",
     "running",
+    "einsum_memory",
+    "einsum_blocks",
     "contraction",
     "formulas",
     "blocks",
+    "gradients",
     "linear",
     "source",
     "npy_source",
@@ -59,7 +63,10 @@ ORDER = [
     "__main__",
     "__init__",
 ]
-MATHEMATICS = ["linear", "blocks", "formulas", "equations", "contraction", "lowering", "accumulation", "validation"]
+MATHEMATICS = [
+    "accumulation", "blocks", "contraction", "einsum_blocks", "einsum_memory", "equations", "formulas", "linear",
+    "lowering", "subscripts", "validation",
+]  # fmt: skip
 OPTIONAL = ["dask", "distributed", "torch", "jax", "cupy", "safetensors", "zarr", "threadpoolctl", "scipy", "h5py"]
 # What the standard's 2022.12 version has, of what a namespace is asked for here.
 STANDARD = {
