@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 # stack, which is mapped and unmapped each time (cpython #142183); that makes the import take a fifth longer.
 import numpy as _numpy  # noqa: F401
 
-from .contraction import einsum, tensordot, transpose
-from .gradients import Gradients
-from .layer import FullyConnected
-from .linear import backward, forward, grad_bias, grad_input, grad_weight
-from .plan import Plan, plan
-from .running import compute
-from .storage import open_array
-from .store import store
-from .subscripts import SubscriptsError
+from ._dask.compute import compute
+from ._einsum import einsum, tensordot, transpose
+from ._files.open import open_array
+from ._files.store import store
+from ._gradients import Gradients
+from ._layer import FullyConnected
+from ._linear import backward, forward, grad_bias, grad_input, grad_weight
+from ._math.subscripts import SubscriptsError
+from ._plan import Plan, plan
 
 if TYPE_CHECKING:
     from . import testing

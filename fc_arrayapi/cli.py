@@ -19,10 +19,11 @@ from typing import Any, NoReturn
 
 import fc_arrayapi as fc
 
-from . import equations, running, validation
-from .backend_check import RESULTS
-from .namespace import Array
-from .text import size_text
+from ._arrays.namespace import Array
+from ._arrays.text import size_text
+from ._dask import compute
+from ._math import checks, equations
+from .testing.backends import RESULTS
 
 # A backend's module, and what pip calls it.
 BACKENDS = {
@@ -138,7 +139,7 @@ def _forward(given: argparse.Namespace) -> int:
 
 def _backward(given: argparse.Namespace) -> int:
     layer = fc.FullyConnected.load(given.weights)
-    needs = equations.GRADIENTS if given.needs is None else validation.check_needs(given.needs.split(","))
+    needs = equations.GRADIENTS if given.needs is None else checks.check_needs(given.needs.split(","))
     if given.needs is not None and "dB" in needs and layer.B is None:
         raise ValueError(f"{given.weights} has no B, so there is no dB: leave it out of --needs")
     with _running_on(given):
@@ -193,7 +194,7 @@ def _running_on(given: argparse.Namespace) -> AbstractContextManager[Any]:
         raise ValueError("--threads is for this machine, workers have their own: leave out --threads or --scheduler")
     if given.scheduler is None and given.threads is None:
         return nullcontext()
-    return running.using(given.scheduler, given.threads)
+    return compute.using(given.scheduler, given.threads)
 
 
 # Checking a backend.

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fc_arrayapi import namespace
-from fc_arrayapi.libraries import library
+from fc_arrayapi._arrays import namespace
+from fc_arrayapi._arrays.libraries import library
 
 
 def assert_array(result: Any, expected: Any, *, like: Any, rtol: float, dtype: str | None = None) -> None:

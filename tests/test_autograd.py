@@ -7,7 +7,7 @@ import pytest
 from assertions import assert_array
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 torch_only = pytest.mark.only("torch")
 jax_only = pytest.mark.only("jax.numpy")

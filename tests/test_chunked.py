@@ -10,7 +10,7 @@ from assertions import ComputedError, assert_array, nothing_computes
 from batches import B, W, X, assert_all, dY, numbers
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 pytestmark = pytest.mark.only("dask.array")
 

@@ -18,7 +18,9 @@ import pytest
 from conftest import BACKENDS
 
 import fc_arrayapi as fc
-from fc_arrayapi import backend_check, cli, gradient_check, linear, progress
+from fc_arrayapi import _linear, cli
+from fc_arrayapi._dask import progress
+from fc_arrayapi.testing import backends, gradients
 
 dask_only = pytest.mark.only("dask.array")
 
@@ -91,7 +93,7 @@ def test_check_without_a_name_checks_what_is_found(run, monkeypatch):
 
 def test_a_wrong_result_fails_the_check(run, monkeypatch):
     right = fc.grad_bias
-    monkeypatch.setattr(linear, "backward", lambda *a, **options: fc.backward(*a)._replace(dB=2 * right(a[2])))
+    monkeypatch.setattr(_linear, "backward", lambda *a, **options: fc.backward(*a)._replace(dB=2 * right(a[2])))
     code, printed, complaint = run("check numpy")
     assert (code, complaint) == (1, "")
     assert printed.splitlines()[1].split()[2:] == ["pass", "pass", "pass", "fail"]
@@ -108,16 +110,16 @@ def test_a_gradient_that_is_none_fails_though_the_literal_form_agrees(run, monke
 
         return changed
 
-    monkeypatch.setattr(linear, "backward", wrong(linear.backward))
-    monkeypatch.setattr(backend_check, "reference_backward", wrong(backend_check.reference_backward))
+    monkeypatch.setattr(_linear, "backward", wrong(_linear.backward))
+    monkeypatch.setattr(backends, "reference_backward", wrong(backends.reference_backward))
     code, printed, _ = run("check numpy")
     assert code == 1
     line = printed.splitlines()[2]
-    assert line.startswith(f"numpy: {name}: float32: {name}: {gradient_check.IDENTITIES[name]} is off by ")
+    assert line.startswith(f"numpy: {name}: float32: {name}: {gradients.IDENTITIES[name]} is off by ")
 
 
 def test_a_library_that_raises_fails_the_check(run, monkeypatch):
-    monkeypatch.setattr(linear, "forward", lambda *arrays: 1 / 0)
+    monkeypatch.setattr(_linear, "forward", lambda *arrays: 1 / 0)
     code, printed, _ = run("check numpy")
     assert code == 1
     assert printed.splitlines()[2] == "numpy: Y: ZeroDivisionError: division by zero"
@@ -135,8 +137,8 @@ def test_a_library_that_can_not_be_imported_fails_the_check(run, monkeypatch):
 
 def test_what_else_does_not_work_fails_the_check_and_a_missing_float64_does_not(run, monkeypatch):
     def found(*what):
-        checks = tuple(backend_check.BackendCheck(one, False, "not here") for one in what)
-        monkeypatch.setattr(fc.testing, "check_backend", lambda xp: backend_check.BackendReport("numpy", checks))
+        checks = tuple(backends.BackendCheck(one, False, "not here") for one in what)
+        monkeypatch.setattr(fc.testing, "check_backend", lambda xp: backends.BackendReport("numpy", checks))
 
     found("float64", "views")
     code, printed, _ = run("check numpy")
@@ -183,7 +185,7 @@ def test_plan_prints_the_plan(run, files, backend):
 
 @dask_only
 def test_dY_is_opened_in_the_blocks_of_X(run, files, backend, monkeypatch):
-    monkeypatch.setattr("fc_arrayapi.storage.BLOCK_BYTES", 96)  # 3 rows of X, but 4 rows of dY
+    monkeypatch.setattr("fc_arrayapi._files.open.BLOCK_BYTES", 96)  # 3 rows of X, but 4 rows of dY
     printed = run("plan X.npy --weights layer.npz --dY dY.npy")[1]
     assert "blocks of X  3 of 96 bytes\n" in printed
     assert "dY has" not in printed

@@ -15,7 +15,7 @@ from batches import B, W, X, dY, numbers
 from conftest import BACKENDS
 
 import fc_arrayapi as fc
-from fc_arrayapi import progress
+from fc_arrayapi._dask import progress
 
 if BACKENDS["distributed"].installed:
     import dask

@@ -15,7 +15,8 @@ import zarr
 from hostile import LONGEST, MEGABYTE, X, full, memory_below, npy
 
 import fc_arrayapi as fc
-from fc_arrayapi import storage, zarr_source
+from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files import zarr as zarr_files
 
 NO_NUMBERS = "its elements are arrays themselves or take no bytes, which are not read here"
 
@@ -66,7 +67,7 @@ def test_each_hostile_npy_file_has_its_message(tmp_path, content, message):
     path = tmp_path / "x.npy"
     path.write_bytes(content)
     with memory_below(5 * MEGABYTE), pytest.raises(ValueError, match=full(f"{path}: {message}")) as raised:
-        storage._open(str(path))
+        open_module._open(str(path))
     assert len(str(raised.value)) < LONGEST
 
 
@@ -78,7 +79,7 @@ def test_any_byte_of_a_header_may_be_wrong(tmp_path):
         for change in (0xFF, 0x01):
             path.write_bytes(content[:place] + bytes([content[place] ^ change]) + content[place + 1 :])
             try:
-                source = storage._open(str(path))
+                source = open_module._open(str(path))
             except ValueError as error:
                 assert str(error).startswith(f"{path}: ")  # noqa: PT017 - most of them, and not all, are refused
             else:
@@ -112,7 +113,7 @@ def test_metadata_that_are_not_zarrs(tmp_path, metadata):
     path.mkdir()
     (path / "zarr.json").write_text(metadata)
     with pytest.raises(ValueError, match=full(f"{path}: holds no Zarr array (...)")) as raised:
-        storage._open(str(path))
+        open_module._open(str(path))
     assert len(str(raised.value)) < LONGEST
 
 
@@ -125,7 +126,7 @@ def test_no_zarr_codec_unpickles(tmp_path, where):
     metadata[where] = [codec] if where == "filters" else codec
     (path / ".zarray").write_text(json.dumps(metadata))
     with pytest.raises(ValueError, match=full(f"{path}: holds no Zarr array (...)")):
-        storage._open(str(path))
+        open_module._open(str(path))
 
 
 def test_a_zarr_shape_that_no_machine_holds(tmp_path):
@@ -134,14 +135,14 @@ def test_a_zarr_shape_that_no_machine_holds(tmp_path):
     (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [2**70, 4]}))
     message = f"{path}: has shape ({2**70}, 4), of which no machine holds an array"
     with pytest.raises(ValueError, match=full(message)):
-        storage._open(str(path))
+        open_module._open(str(path))
 
 
 def test_both_formats_of_zarr_in_one_folder(tmp_path):
     path = tmp_path / "x.zarr"
     zarr.create_array(path, data=X)
     (path / ".zgroup").write_text('{"zarr_format": 2}')
-    np.testing.assert_array_equal(storage._open(str(path))[:, :], X)
+    np.testing.assert_array_equal(open_module._open(str(path))[:, :], X)
 
 
 @pytest.mark.only("dask.array")
@@ -217,7 +218,7 @@ def test_a_copy_in_another_form_may_leave_chunks_out(backend, stored):
         "format 2": {"compressors": None, "zarr_format": 2},
     }.items():  # fmt: skip
         path = stored.with_name(f"{name}.zarr")
-        zarr.create_array(path, shape=X.shape, dtype=X.dtype, chunks=(2, 4), attributes=zarr_source.WHOLE, **form)
+        zarr.create_array(path, shape=X.shape, dtype=X.dtype, chunks=(2, 4), attributes=zarr_files.WHOLE, **form)
         np.testing.assert_array_equal(fc.open_array(path).compute(), np.zeros_like(X))
 
 
@@ -243,7 +244,7 @@ def write_damaged(path, *, damage=lambda content: content[: len(content) // 2], 
     if path.suffix == ".zarr":
         zarr.create_array(path, data=X, chunks=(2, 4), **options)
         (path / "c/3/0").write_bytes(damage((path / "c/3/0").read_bytes()))
-        return storage._open(str(path))
+        return open_module._open(str(path))
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset("X", data=X, chunks=(2, 4), **options)
         chunk = dataset.id.get_chunk_info(3)
@@ -252,7 +253,7 @@ def write_damaged(path, *, damage=lambda content: content[: len(content) // 2], 
         content = damage(file.read(chunk.size))
         file.seek(chunk.byte_offset)
         file.write(content.ljust(chunk.size, b"\0"))
-    return storage._open(f"{path}::X")
+    return open_module._open(f"{path}::X")
 
 
 DAMAGED = {
@@ -322,7 +323,7 @@ def test_a_damaged_list_of_hdf5_datasets(tmp_path):
         file["X"] = X
     path.write_bytes(path.read_bytes().replace(b"TREE", b"tree"))
     with pytest.raises(ValueError, match=full(f"{path}: its list of datasets is damaged (...): write it anew")):
-        storage._open(f"{path}::X")
+        open_module._open(f"{path}::X")
 
 
 def test_hdf5_elements_that_are_arrays(tmp_path):
@@ -330,7 +331,7 @@ def test_hdf5_elements_that_are_arrays(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_dataset("X", (10,), np.dtype(("<f8", (4,))))
     with pytest.raises(ValueError, match=full(f"{path}::X: {NO_NUMBERS} (dtype ('<f8', (4,)))")):
-        storage._open(f"{path}::X")
+        open_module._open(f"{path}::X")
 
 
 def test_hdf5_strings_of_a_long_name(tmp_path):
@@ -339,7 +340,7 @@ def test_hdf5_strings_of_a_long_name(tmp_path):
         file.create_dataset("X", (10,), [("a" * 9000, h5py.string_dtype())])
     message = f"{path}::X: holds Python objects, strings or times (dtype [('aaa...), which are not read here"
     with pytest.raises(ValueError, match=full(message)) as raised:
-        storage._open(f"{path}::X")
+        open_module._open(f"{path}::X")
     assert len(str(raised.value)) < LONGEST
 
 
@@ -351,7 +352,7 @@ def test_parts_of_long_names(tmp_path):
         f"[('000...: all parts must agree"
     )
     with pytest.raises(ValueError, match=full(message)) as raised:
-        storage._open(str(tmp_path))
+        open_module._open(str(tmp_path))
     assert len(str(raised.value)) < 2 * LONGEST
 
 
@@ -362,7 +363,7 @@ def test_a_zarr_shape_of_too_many_axes(tmp_path):
     (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [1] * 1000, GRID: grid}))
     message = f"{path}: has shape (1, 1, 1, 1, 1, 1, ...), of which no machine holds an array"
     with pytest.raises(ValueError, match=full(message)) as raised:
-        storage._open(str(path))
+        open_module._open(str(path))
     assert len(str(raised.value)) < LONGEST
 
 
@@ -375,7 +376,7 @@ def test_parts_that_are_links(tmp_path):
     np.save(outside, X)
     np.save(folder / "part-0.npy", X)
     (folder / "part-1.npy").symlink_to("part-0.npy")
-    np.testing.assert_array_equal(storage._open(str(folder))[0:20, :], np.concatenate([X, X]))
+    np.testing.assert_array_equal(open_module._open(str(folder))[0:20, :], np.concatenate([X, X]))
     for target in (outside, Path("../secret.npy"), tmp_path / "missing.npy"):
         link = folder / "part-2.npy"
         link.unlink(missing_ok=True)
@@ -385,14 +386,14 @@ def test_parts_that_are_links(tmp_path):
             "or open it by that path"
         )
         with pytest.raises(ValueError, match=full(message)):
-            storage._open(str(folder))
+            open_module._open(str(folder))
     link.unlink()
     link.symlink_to("nowhere.npy")
     with pytest.raises(FileNotFoundError, match=re.escape(str(link))):
-        storage._open(str(folder))
+        open_module._open(str(folder))
     (tmp_path / "other").symlink_to(folder)  # the path that is given may be a link
     link.unlink()
-    assert storage._open(str(tmp_path / "other")).shape == (20, 4)
+    assert open_module._open(str(tmp_path / "other")).shape == (20, 4)
 
 
 @pytest.mark.parametrize("what", ["zarr.json", "c/3/0", "c"])
@@ -403,7 +404,7 @@ def test_links_in_a_zarr_array(tmp_path, what):
     (path / what).symlink_to(outside)
     message = f"{path / what}: is a link to {outside}, in a Zarr array: copy what it leads to in its place"
     with pytest.raises(ValueError, match=full(message)):
-        storage._open(str(path))
+        open_module._open(str(path))
 
 
 def test_hdf5_datasets_that_lie_in_other_files(tmp_path):
@@ -426,11 +427,11 @@ def test_hdf5_datasets_that_lie_in_other_files(tmp_path):
             "file"
         )
         with pytest.raises(ValueError, match=full(message)):
-            storage._open(f"{path}::{name}")
+            open_module._open(f"{path}::{name}")
     with pytest.raises(ValueError, match=re.escape(f"{path}: has no dataset lost: open ")):
-        storage._open(f"{path}::lost")
+        open_module._open(f"{path}::lost")
     for name in ("own", "soft"):
-        np.testing.assert_array_equal(storage._open(f"{path}::{name}")[0:10, :], X)
+        np.testing.assert_array_equal(open_module._open(f"{path}::{name}")[0:10, :], X)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -440,6 +441,6 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     (tmp_path / "parts" / "part-0.npy").mkdir(parents=True)
     for path, opened in (("x.npy", "x.npy"), ("parts/part-0.npy", "parts")):
         with pytest.raises(ValueError, match=full(f"{tmp_path / path}: is no file")):
-            storage._open(str(tmp_path / opened))
+            open_module._open(str(tmp_path / opened))
     with pytest.raises(ValueError, match=full(f"{tmp_path / 'x.npz'}: is no file")):
         fc.FullyConnected.load(tmp_path / "x.npz")

@@ -26,7 +26,7 @@ from hostile import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi import weights
+from fc_arrayapi._files import weights
 
 DEFLATED = zipfile.ZIP_DEFLATED
 FOLDER = "a layer's lie in no folder"

@@ -13,7 +13,7 @@ import pytest
 from assertions import assert_array, nothing_computes
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 NAMES = ("X", "W", "B", "dY")
 SHAPES = {

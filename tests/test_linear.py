@@ -9,7 +9,9 @@ import pytest
 from assertions import assert_array, nothing_computes
 
 import fc_arrayapi as fc
-from fc_arrayapi import accumulation, formulas, namespace
+from fc_arrayapi._arrays import namespace
+from fc_arrayapi._math import equations
+from fc_arrayapi._math import linear as in_memory
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 LEADING = [(), (7,), (1,), (0,), (2, 3), (2, 0, 3), (2, 1, 3, 2)]
@@ -30,9 +32,10 @@ def parts(equation):
 
 
 def test_gradient_equations_follow_from_the_forward_equation():
-    assert parts(formulas.GRAD_INPUT) == exchange(formulas.FORWARD, 0)
-    assert parts(accumulation.GRAD_WEIGHT) == exchange(formulas.FORWARD, 1)
-    assert (formulas.FORWARD, accumulation.GRAD_WEIGHT, formulas.GRAD_INPUT) == ("nc,cs->ns", "nc,ns->cs", "ns,cs->nc")
+    assert parts(equations.GRAD_INPUT) == exchange(equations.FORWARD, 0)
+    assert parts(equations.GRAD_WEIGHT) == exchange(equations.FORWARD, 1)
+    assert (equations.FORWARD, equations.GRAD_WEIGHT, equations.GRAD_INPUT) == ("nc,cs->ns", "nc,ns->cs", "ns,cs->nc")
+    assert equations.GRAD_BIAS == "ns->s"
 
 
 def test_the_two_by_two_example_worked_by_hand(backend):
@@ -77,9 +80,9 @@ def test_needs_computes_those_and_no_others(backend, batch, needs, monkeypatch):
     X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
     full = [namespace.to_numpy(part) for part in fc.backward(X, W, dY)]
     for name, module, function in (
-        ("dX", formulas, "_product_with_transpose"),
-        ("dW", formulas, "sum_products"),
-        ("dB", formulas, "sum_rows"),
+        ("dX", in_memory, "_product_with_transpose"),
+        ("dW", in_memory, "sum_products"),
+        ("dB", in_memory, "sum_rows"),
     ):
         if name not in needs:
             monkeypatch.delattr(module, function)  # calling it would be an error
@@ -210,10 +213,10 @@ def test_forward_is_c_ordered(backend, batch):
     assert fc.forward(batch["X"], batch["W"], batch["B"]).flags.c_contiguous
 
 
-@pytest.mark.parametrize("elements", [0, formulas.IN_PLACE_ELEMENTS])
+@pytest.mark.parametrize("elements", [0, in_memory.IN_PLACE_ELEMENTS])
 def test_a_wider_bias_widens_y(backend, batch, elements, monkeypatch):
     """In place and out of place."""
-    monkeypatch.setattr(formulas, "IN_PLACE_ELEMENTS", elements)
+    monkeypatch.setattr(in_memory, "IN_PLACE_ELEMENTS", elements)
     X, W = (backend.asarray(batch[name].astype("float32")) for name in ("X", "W"))
     B = backend.asarray(batch["B"])
     expected = fc.testing.reference_forward(batch["X"], batch["W"], batch["B"])

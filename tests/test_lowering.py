@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from assertions import assert_array
 
-from fc_arrayapi import lowering, namespace
+from fc_arrayapi._arrays import namespace
+from fc_arrayapi._math import lowering
 
 EQUATIONS = [
     f"{''.join(left)},{''.join(right)}->{''.join(out)}"

@@ -10,8 +10,8 @@ import pytest
 from assertions import assert_array
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
-from fc_arrayapi.libraries import library
+from fc_arrayapi._arrays import namespace
+from fc_arrayapi._arrays.libraries import library
 
 
 def test_each_backend_is_known_by_its_own_name(backend):

@@ -15,7 +15,8 @@ import zarr
 from hostile import W, X, full
 
 import fc_arrayapi as fc
-from fc_arrayapi import disk, storage
+from fc_arrayapi._files import disk
+from fc_arrayapi._files import open as open_module
 
 UNIX = pytest.mark.skipif(os.name == "nt", reason="the rights and limits of Unix")
 
@@ -54,12 +55,12 @@ def test_what_may_not_be_read_is_named(folder, name):
     with h5py.File(folder / "x.h5", "w") as file:
         file["X"] = X
     source = folder / name
-    storage._open(str(source))  # whatever that imports
+    open_module._open(str(source))  # whatever that imports
     with (
         without(folder / name.partition(":")[0]),
         pytest.raises(PermissionError, match=re.escape(str(folder / name[:4]))),
     ):
-        storage._open(str(source))
+        open_module._open(str(source))
 
 
 @UNIX

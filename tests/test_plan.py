@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 
 import h5py
@@ -25,7 +24,7 @@ def worker(monkeypatch):
     """Set the threads and the memory of a worker; by default two threads and memory enough."""
 
     def set_worker(threads=2, memory=2**50):
-        monkeypatch.setattr(importlib.import_module("fc_arrayapi.running"), "workers", lambda *_: (threads, memory))
+        monkeypatch.setattr("fc_arrayapi._dask.inspect.workers", lambda *_: (threads, memory))
 
     set_worker()
     return set_worker

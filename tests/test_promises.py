@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 EPS = float(np.finfo("float32").eps)
 

@@ -1,7 +1,7 @@
 """What holds for every input: linearity, the adjoint identity, and that how a batch is cut or ordered doesn't matter.
 
 Entries are whole numbers, and small, so that every sum is exact and results are compared bit
-for bit. Rounding has tests of its own, in test_accumulation.py.
+for bit. Rounding has tests of its own, in test_summation.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 SIZES = st.integers(0, 5)
 LAYOUTS = ("contiguous", "transposed", "strided", "reversed")

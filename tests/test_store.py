@@ -15,8 +15,6 @@ from results import PART, Source, lazy, names, read
 
 import fc_arrayapi as fc
 
-store_module = sys.modules["fc_arrayapi.store"]  # the function of that name hides it
-
 pytestmark = pytest.mark.only("dask.array")
 
 

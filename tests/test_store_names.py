@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
@@ -21,8 +20,7 @@ from results import (
 )
 
 import fc_arrayapi as fc
-
-store_module = sys.modules["fc_arrayapi.store"]  # the function of that name hides it
+from fc_arrayapi._files import unfinished
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -127,7 +125,7 @@ def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monke
 
     for written_since in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(store_module, "_remove", interrupted)
+            patch.setattr(unfinished.Result, "remove", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 fc.store({path: x}, overwrite=True)
         np.testing.assert_array_equal(read(path), X)
@@ -153,7 +151,7 @@ def test_what_a_kill_left_of_the_folder_of_a_whole_result_is_removed(backend, tm
     path = tmp_path / f"x{suffix}"
     fc.store({path: backend.asarray(X)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store_module.shutil, "rmtree", lambda folder: 1 / 0)
+        patch.setattr(unfinished.shutil, "rmtree", lambda folder: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fc.store({path: backend.asarray(X + 1)}, overwrite=True)
     assert path.with_name(path.name + PART).exists()
@@ -223,7 +221,7 @@ def test_a_disk_that_is_full_at_the_end(backend, tmp_path, monkeypatch):
     source = Source(X)
     x = lazy(backend, source)
 
-    write = store_module.atomic_write
+    write = unfinished.atomic_write
 
     def full(path):
         if path.name == "state":
@@ -231,7 +229,7 @@ def test_a_disk_that_is_full_at_the_end(backend, tmp_path, monkeypatch):
         return write(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "atomic_write", full)
+        patch.setattr(unfinished, "atomic_write", full)
         with pytest.raises(OSError, match=r"No space left on device: '.*x.npy'$"):
             fc.store({path: x})
     source.mend()
@@ -255,7 +253,7 @@ def test_broken_off_while_the_targets_get_their_names(backend, tmp_path, monkeyp
         os.rename(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.os, "replace", replace)
+        patch.setattr(unfinished.os, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
             fc.store(wanted, overwrite=True)
     source.reads[:] = 0
@@ -276,7 +274,7 @@ def test_an_old_folder_that_was_moved_aside_is_put_back(backend, tmp_path, monke
         os.rename(old, new)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module.os, "replace", replace)
+        patch.setattr(unfinished.os, "replace", replace)
         with pytest.raises(KeyboardInterrupt):
             fc.store({path: lazy(backend, Source(X + 1))}, overwrite=True)
     assert not path.exists()

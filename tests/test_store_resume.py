@@ -27,9 +27,9 @@ from results import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi import targets
-
-store_module = sys.modules["fc_arrayapi.store"]  # the function of that name hides it
+from fc_arrayapi._files import npy, unfinished
+from fc_arrayapi._files import store as store_module
+from fc_arrayapi._files import zarr as zarr_files
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -125,7 +125,7 @@ def test_what_could_not_be_begun_leaves_nothing_new(backend, tmp_path, monkeypat
     wanted = {tmp_path / "old.npy": x, tmp_path / "part.npy": y, tmp_path / "new.zarr": x}
     for error in (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()):
         with monkeypatch.context() as patch:
-            patch.setattr(targets.ZarrTarget, "create", fail)
+            patch.setattr(zarr_files.ZarrTarget, "create", fail)
             with pytest.raises(type(error)) as raised:
                 fc.store(wanted, resume=True, overwrite=True)
         if isinstance(error, OSError):
@@ -181,7 +181,7 @@ def test_another_weight_or_file_is_another_array(backend, tmp_path):
         raise RuntimeError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(targets.NpyTarget, "write", fail)
+        patch.setattr(npy.NpyTarget, "write", fail)
         with pytest.raises(RuntimeError):
             fc.store({tmp_path / "y.npy": Y()})
     with pytest.raises(ValueError, match="its inputs or parameters have changed"):
@@ -200,9 +200,9 @@ def test_an_unfinished_result_is_not_taken_for_a_whole_one(backend, tmp_path):
     with pytest.raises(FileNotFoundError):
         fc.open_array(path)
     (data,) = tmp_path.glob(f"y.zarr{PART}/*/data")
-    for unfinished in (data, data.parent, data.parent.parent):
+    for place in (data, data.parent, data.parent.parent):
         with pytest.raises(ValueError, match="is unfinished: finish it with store"):
-            fc.open_array(unfinished)
+            fc.open_array(place)
     message = (
         r"y.zarr.fc_arrayapi.part: is an unfinished result of y.zarr: pass resume=True to compute what it lacks, or "
         r"overwrite=True to begin anew$"
@@ -218,7 +218,7 @@ def test_an_unfinished_result_is_not_taken_for_a_whole_one(backend, tmp_path):
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
 def test_a_block_still_under_way_touches_nothing_of_the_next_pass(backend, tmp_path, monkeypatch, suffix):
     path = tmp_path / f"x{suffix}"
-    write, late = store_module._write_block, []
+    write, late = unfinished.write_block, []
 
     def write_some(block, place, **fixed):
         if place[0][0] == 50:
@@ -227,7 +227,7 @@ def test_a_block_still_under_way_touches_nothing_of_the_next_pass(backend, tmp_p
         write(block, place, **fixed)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_write_block", write_some)
+        patch.setattr(store_module, "write_block", write_some)
         with pytest.raises(RuntimeError):
             fc.store({path: lazy(backend, Source(X))})
     time.sleep(0.2)
@@ -264,7 +264,7 @@ def test_a_full_disk(backend, tmp_path, monkeypatch, suffix):
 
     with monkeypatch.context() as patch:
         left[0] = 6 if suffix == ".npy" else 20
-        patch.setattr(targets.os, "fsync", full)
+        patch.setattr(npy.os, "fsync", full)
         with pytest.raises(OSError, match=f"No space left on device: '.*y{suffix}'") as raised:
             fc.store({path: Y})
         time.sleep(0.2)
@@ -279,7 +279,7 @@ def test_a_full_disk(backend, tmp_path, monkeypatch, suffix):
 
 def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch):
     path = tmp_path / "x.npy"
-    write = targets.NpyTarget.write
+    write = npy.NpyTarget.write
 
     def write_half(self, block, start):
         if start[0] != 50:
@@ -289,7 +289,7 @@ def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch)
 
     x = lazy(backend, Source(X))
     with monkeypatch.context() as patch:
-        patch.setattr(targets.NpyTarget, "write", write_half)
+        patch.setattr(npy.NpyTarget, "write", write_half)
         with pytest.raises(OSError, match="No space left on device"):
             fc.store({path: x})
         time.sleep(0.2)
@@ -304,13 +304,13 @@ def test_a_block_is_finished_only_when_it_is_on_the_disk(backend, tmp_path, monk
     work = tmp_path / f"x{suffix}{PART}" / "12ab"
     work.mkdir(parents=True)
     (work / "finished").touch()
-    target = store_module.TARGETS[suffix].of(str(work / "data"), backend.asarray(X, chunks=(10, 6)))
+    target = unfinished.TARGETS[suffix].of(str(work / "data"), backend.asarray(X, chunks=(10, 6)))
     target.create()
     on_disk = {}
     monkeypatch.setattr(
-        targets.os, "fsync", lambda opened: on_disk.update({os.fstat(opened).st_ino: len(finished_blocks(path))})
+        npy.os, "fsync", lambda opened: on_disk.update({os.fstat(opened).st_ino: len(finished_blocks(path))})
     )
-    store_module._write_block(X[:10], ((0, 10), (0, 6)), target=target, where=str(path))
+    unfinished.write_block(X[:10], ((0, 10), (0, 6)), target=target, where=str(path))
     assert on_disk[(work / file).stat().st_ino] == 0
     assert set(on_disk.values()) == {0}
     assert finished_blocks(path) == [[[0, 10], [0, 6]]]

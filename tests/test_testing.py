@@ -11,7 +11,10 @@ import pytest
 from assertions import nothing_computes
 
 import fc_arrayapi as fc
-from fc_arrayapi import adjoint, backend_check, chunked, gradient_check, linear, namespace
+from fc_arrayapi import _linear
+from fc_arrayapi._arrays import namespace
+from fc_arrayapi._dask import blocks
+from fc_arrayapi.testing import adjoint, backends, gradients
 
 
 def test_the_literal_forms_equal_loops_over_every_entry(rng):
@@ -135,7 +138,7 @@ def test_gradients_wider_than_the_comparison_pass(backend, rng, scale):
     arrays = [scale * array.astype("longdouble") for array in square(rng)]
     assert fc.testing.check_gradients(*arrays).ok
     wrong = with_backward(dB=lambda X, W, dY: 1.001 * fc.grad_bias(dY))
-    assert failing(gradient_check.examine(*arrays, backward=wrong)) == ({"dB"} if scale else set())
+    assert failing(gradients.examine(*arrays, backward=wrong)) == ({"dB"} if scale else set())
 
 
 @pytest.mark.parametrize("fault", WRONG_FORWARD)
@@ -152,13 +155,13 @@ def test_a_wrong_forward_is_found(backend, rng, fault):
 def test_a_wrong_gradient_is_found_by_both_checks_and_no_other_is_blamed(backend, rng, fault, dtype):
     name, make = WRONG_BACKWARD[fault]
     arrays = of_backend(backend, square(rng), dtype)
-    report = gradient_check.examine(*arrays, backward=with_backward(**{name: make}))
+    report = gradients.examine(*arrays, backward=with_backward(**{name: make}))
     assert failing(report) == {name}
     assert sum(not check.ok for check in report.checks) == 2
     with pytest.raises(AssertionError) as raised:
         fc.testing.check_gradients(*arrays, backward=with_backward(**{name: make}))
     first, *table = str(raised.value).split("\n")
-    assert first.startswith(f"{name}: {gradient_check.IDENTITIES[name]} is off by ")
+    assert first.startswith(f"{name}: {gradients.IDENTITIES[name]} is off by ")
     assert "\n".join(table) == str(report)
 
 
@@ -181,11 +184,11 @@ def test_a_result_of_another_shape_or_dtype_is_named(backend, batch):
 
 def test_a_result_that_is_not_compared_says_why(backend, batch):
     arrays = of_backend(backend, batch.values())
-    report = gradient_check.examine(*arrays, forward=lambda X, W, B: fc.forward(X, W[:, :2], B[:2]))
+    report = gradients.examine(*arrays, forward=lambda X, W, B: fc.forward(X, W[:, :2], B[:2]))
     assert [check.name for check in report.checks] == ["Y", "dX", "dW", "dB"]  # without Y there is no difference
     Y, *others = report.checks
     why = "is float64 (7, 2), must be float64 (7, 3)"
-    assert (Y.identity, Y.off, Y.why, str(Y)) == (gradient_check.IDENTITIES["Y"], np.inf, why, f"Y: {why}")
+    assert (Y.identity, Y.off, Y.why, str(Y)) == (gradients.IDENTITIES["Y"], np.inf, why, f"Y: {why}")
     assert str(report).splitlines()[1].startswith(f"Y     {why}  inf ")
     assert all(check.ok and not check.why for check in others)
 
@@ -244,7 +247,7 @@ def test_one_wrong_number_of_many_rows_is_found(rng, name):
         return array
 
     arrays = square(rng, N=10_000)
-    report = gradient_check.examine(
+    report = gradients.examine(
         *arrays,
         forward=lambda *a: spoilt(fc.forward(*a)) if name == "Y" and len(a[0]) > 7777 else fc.forward(*a),
         backward=lambda *a: (
@@ -257,7 +260,7 @@ def test_one_wrong_number_of_many_rows_is_found(rng, name):
 
 
 def test_nan_is_wrong(rng):
-    report = gradient_check.examine(*square(rng), backward=with_backward(dX=lambda X, W, dY: X * np.nan))
+    report = gradients.examine(*square(rng), backward=with_backward(dX=lambda X, W, dY: X * np.nan))
     assert failing(report) == {"dX"}
 
 
@@ -266,7 +269,7 @@ def test_a_sum_that_drifts_is_found():
     W = np.ones((2, 1), "float32")
     assert fc.testing.check_gradients(X, W, None, dY).ok
     drifts = with_backward(dB=lambda X, W, dY: np.cumsum(dY, axis=0, dtype="float32")[-1])
-    assert "dB" in failing(gradient_check.examine(X, W, None, dY, backward=drifts))
+    assert "dB" in failing(gradients.examine(X, W, None, dY, backward=drifts))
 
 
 @pytest.mark.parametrize("fault", ["none", "dW of an input feature", "dW of an output feature", "dB"])
@@ -284,7 +287,7 @@ def test_a_feature_of_small_scale_is_checked_beside_one_of_large_scale(backend, 
         "dB": lambda X, W, dY: fc.einsum("s,s->s", fc.grad_bias(dY), kept_of_dB),
     }
     planted = {name: make for name, make in wrong.items() if fault.startswith(name)}
-    report = gradient_check.examine(X, W, B, dY, backward=with_backward(**planted), differences=False)
+    report = gradients.examine(X, W, B, dY, backward=with_backward(**planted), differences=False)
     assert failing(report) == planted.keys()
 
 
@@ -300,7 +303,7 @@ def test_numbers_whose_squares_are_not_finite_or_zero_are_compared(backend, rng,
     arrays = [array * (scale if place == position else 1.0) for place, array in enumerate(square(rng, N=5000))]
     X, W, B, dY = of_backend(backend, arrays)
     assert fc.testing.check_gradients(X, W, B, dY).ok
-    report = gradient_check.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
+    report = gradients.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
     assert failing(report) == {"Y", "dX", "dW", "dB"}
 
 
@@ -313,11 +316,11 @@ def test_sums_below_the_smallest_normal_number_have_no_relative_error(backend, r
 
 def test_numbers_of_parts_of_the_batch_are_merged_to_those_of_the_whole(backend, rng, monkeypatch):
     X, W, B, dY = square(rng, N=100)
-    whole = gradient_check.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
+    whole = gradients.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
     off = abs(0.001 * dY.sum(axis=0)) / np.sqrt((dY**2).sum(axis=0) + (1.001 * dY.sum(axis=0)) ** 2)
     np.testing.assert_allclose(whole.checks[3].off, off.max(), rtol=1e-9)
     monkeypatch.setattr(adjoint, "SLICE_ROWS", 7)
-    parts = gradient_check.examine(*of_backend(backend, [X, W, B, dY]), **A_THOUSANDTH_MORE, differences=False)
+    parts = gradients.examine(*of_backend(backend, [X, W, B, dY]), **A_THOUSANDTH_MORE, differences=False)
     np.testing.assert_allclose([check.off for check in parts.checks], [check.off for check in whole.checks], rtol=1e-9)
 
 
@@ -369,7 +372,7 @@ def test_a_lazy_batch_is_read_once_and_never_held(backend, rng):
 
     X, W, B, dY = square(rng, N=2000)
     sources = Source(X), Source(dY)
-    x, dy = (chunked.from_source(source, 50) for source in sources)
+    x, dy = (blocks.from_source(source, 50) for source in sources)
     with dask.config.set(scheduler="synchronous"), CountRows():
         report = fc.testing.check_gradients(x, W, B, dy)
     assert report.ok
@@ -386,7 +389,7 @@ def test_building_computes_nothing(backend, rng, monkeypatch):
     def compute(*lazy):
         raise StartedError
 
-    monkeypatch.setattr(adjoint.running, "compute", compute)
+    monkeypatch.setattr(adjoint.compute, "compute", compute)
     with nothing_computes(backend), pytest.raises(StartedError):
         fc.testing.check_gradients(*of_backend(backend, square(rng)))
 
@@ -399,7 +402,7 @@ def test_blocks_of_unknown_size_have_no_central_difference(backend, rng):
     x, dy = (array[backend.asarray(X[:, 0] > 0, chunks=3)] for array in (x, dy))
     report = fc.testing.check_gradients(x, W, B, dy)
     assert [check.name for check in report.checks] == ["Y", "dX", "dW", "dB"]
-    wrong = gradient_check.examine(x, W, B, dy, backward=with_backward(dX=lambda X, W, dY: fc.grad_input(dY, W.T)))
+    wrong = gradients.examine(x, W, B, dy, backward=with_backward(dX=lambda X, W, dY: fc.grad_input(dY, W.T)))
     assert failing(wrong) == {"dX"}
 
 
@@ -409,7 +412,7 @@ def test_blocks_of_unknown_size_have_no_central_difference(backend, rng):
 @pytest.fixture
 def few_rows(monkeypatch):
     """Long sums are tried in one test."""
-    monkeypatch.setattr(backend_check, "MANY_ROWS", 1000)
+    monkeypatch.setattr(backends, "MANY_ROWS", 1000)
 
 
 def failed(report):
@@ -428,7 +431,7 @@ RESULTS_OF = {"Y": "forward", "dX": "backward", "dW": "backward", "dB": "backwar
 
 @pytest.mark.parametrize("name", RESULTS_OF)
 def test_a_wrong_result_is_named(few_rows, backend, monkeypatch, name):
-    right = getattr(linear, RESULTS_OF[name])
+    right = getattr(_linear, RESULTS_OF[name])
 
     def wrong(*arrays, **options):
         result = right(*arrays, **options)
@@ -437,7 +440,7 @@ def test_a_wrong_result_is_named(few_rows, backend, monkeypatch, name):
         part = getattr(result, name)
         return result if part is None else result._replace(**{name: cast(1.01 * part, part.dtype)})
 
-    monkeypatch.setattr(linear, RESULTS_OF[name], wrong)
+    monkeypatch.setattr(_linear, RESULTS_OF[name], wrong)
     why = failed(fc.testing.check_backend(backend.xp))
     assert name in why
     assert not why.keys() & (RESULTS_OF.keys() - {name})
@@ -448,8 +451,8 @@ def test_a_gradient_that_is_none_is_found_though_the_literal_form_agrees(few_row
     def wrong(function):
         return lambda *arrays, **options: function(*arrays, **options)._replace(dB=1.01 * function(*arrays).dB)
 
-    monkeypatch.setattr(linear, "backward", wrong(linear.backward))
-    monkeypatch.setattr(backend_check, "reference_backward", wrong(backend_check.reference_backward))
+    monkeypatch.setattr(_linear, "backward", wrong(_linear.backward))
+    monkeypatch.setattr(backends, "reference_backward", wrong(backends.reference_backward))
     assert failed(fc.testing.check_backend(np))["dB"].startswith("float32: dB: <dY, 1 U> = <dB, U> is off by ")
 
 
@@ -566,12 +569,12 @@ def test_a_fault_in_one_function_is_found(fault):
 
 def test_a_plain_sum_is_found(monkeypatch):
     """By the equal numbers: of random ones it is right to 1e-5."""
-    right = linear.backward
+    right = _linear.backward
 
     def plain(X, W, dY, **options):
         return right(X, W, dY, **options)._replace(dB=np.cumsum(dY, axis=0, dtype=dY.dtype)[-1])
 
-    monkeypatch.setattr(linear, "backward", plain)
+    monkeypatch.setattr(_linear, "backward", plain)
     why = failed(fc.testing.check_backend(np))["long sums"]
     assert why.startswith("dB of equal numbers in float32 is off by ")
     assert "random" not in why
@@ -590,7 +593,7 @@ def test_a_library_that_can_not_is_a_table_and_no_error(few_rows):
 
 
 def test_sizes_that_are_taken_are_found(few_rows, monkeypatch):
-    monkeypatch.setattr(linear, "forward", lambda X, W, B=None: X[:, :5])
+    monkeypatch.setattr(_linear, "forward", lambda X, W, B=None: X[:, :5])
     assert failed(fc.testing.check_backend(np))["sizes that differ"] == "X of C - 1 features is taken"
 
 

@@ -13,7 +13,7 @@ import pytest
 from batches import B, W, X, dY
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 THREADS = 8
 ROUNDS = 6

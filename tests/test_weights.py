@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 W, B = np.arange(6.0).reshape(2, 3), np.arange(3.0)
 
@@ -205,7 +205,7 @@ def test_a_process_that_is_killed_while_it_saves_leaves_the_file_that_was(tmp_pa
     fc.FullyConnected(W, B).save(path)
     before = path.read_bytes()
     saves = (
-        "import sys, time, fc_arrayapi as fc, numpy as np, fc_arrayapi.disk as disk\n"
+        "import sys, time, fc_arrayapi as fc, numpy as np, fc_arrayapi._files.disk as disk\n"
         "disk.flush = lambda file: (print('written', flush=True), time.sleep(60))\n"
         "fc.FullyConnected(np.ones((300, 300))).save(sys.argv[1])\n"
     )

@@ -23,7 +23,7 @@ import numpy as np
 os.environ.setdefault("JAX_ENABLE_X64", "True")
 
 import fc_arrayapi as fc
-from fc_arrayapi import namespace
+from fc_arrayapi._arrays import namespace
 
 MODULES = ["numpy", "array_api_strict", "dask.array", "torch", "jax.numpy"]
 LAYOUTS = ["contiguous", "transposed", "strided", "broadcast"]

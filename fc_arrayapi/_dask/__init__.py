@@ -1,0 +1,1 @@
+"""The layer and einsum on chunked Dask arrays, and passes over them."""

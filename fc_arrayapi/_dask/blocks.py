@@ -1,0 +1,116 @@
+"""Blocks of Dask arrays: small facts about them, NumPy weights as one block, blocks to and from files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from .._arrays import namespace
+from .._arrays.namespace import Array
+from .._arrays.text import shape_text
+
+
+def dask_array() -> Any:
+    """Return Dask's array module."""
+    try:
+        import dask.array
+    except ImportError:
+        raise ImportError("chunked arrays need Dask: pip install 'dask[array]'") from None
+    return dask.array
+
+
+def bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return where each block of an axis starts and stops, from their sizes."""
+    stops = list(accumulate(map(int, sizes)))
+    return list(zip([0, *stops], stops, strict=False))
+
+
+def has_unknown_blocks(*arrays: Array) -> bool:
+    """Say whether the size of any block is unknown."""
+    return any(size != size for array in arrays for chunks in array.chunks for size in chunks)
+
+
+def one_block(array: Array, axis: int) -> Array:
+    """Return the array with one block along an axis."""
+    axis %= array.ndim
+    return array if array.numblocks[axis] == 1 else array.rechunk({axis: -1})
+
+
+def lift(name: str, array: Array, like: Array) -> Array:
+    """Return a Dask array as it is, and a NumPy array as one of one block, under a name made from its content."""
+    if namespace.is_chunked(namespace.of(array)):
+        if has_unknown_blocks(array):
+            raise ValueError(
+                f"{name} has blocks of unknown size, its shape is {shape_text(array.shape)}: "
+                f"call compute_chunk_sizes() on it first"
+            )
+        return array
+    # The library of the blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
+    return dask_array().from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
+
+
+def from_source(source: Any, rows: int) -> Array:
+    """Make a Dask array of whatever has a shape, a dtype and slices, with `rows` rows in a block."""
+    return dask_array().from_array(source, chunks=(rows, *source.shape[1:]), fancy=False)
+
+
+def each_block(func: Callable[..., None], array: Array, **fixed: Any) -> Array:
+    """Call a function with each block and where it lies, for what it does and not for what it returns.
+
+    Parameters
+    ----------
+    func : callable
+        Called in a task of its own with the block, a pair (start, stop) for each axis, and `fixed`.
+    array : dask array
+        With blocks of known sizes.
+    **fixed
+        Arguments of `func` by name, the same for every block.
+
+    Returns
+    -------
+    dask array of bool
+        One element for each block.
+    """
+    da = dask_array()
+    index = tuple(range(array.ndim))
+    places = [da.from_array(np.asarray(bounds(sizes)).ravel(), chunks=2) for sizes in array.chunks]
+    return da.blockwise(
+        _on_block,
+        index,
+        array,
+        index,
+        *(part for axis, place in enumerate(places) for part in (place, (axis,))),
+        apply=func,
+        fixed=fixed,
+        adjust_chunks=dict.fromkeys(index, 1),
+        align_arrays=False,
+        meta=np.empty((0,) * array.ndim, dtype=bool),
+    )
+
+
+def only_blocks(arrays: Sequence[Array], wanted: Sequence[Sequence[int]]) -> Any:
+    """Return one lazy value that computes some blocks of each array, by number in C order, and nothing else.
+
+    What the blocks share is computed once. Slices would not do: under query planning a sliced
+    source is another source, so that a block which a sum needs too would be read twice.
+    """
+    from dask.base import tokenize
+    from dask.core import flatten
+    from dask.delayed import Delayed
+
+    graph: dict[Any, Any] = {}
+    keys = []
+    for array, numbers in zip(arrays, wanted, strict=True):
+        graph.update(array.__dask_graph__())
+        all_keys = list(flatten(array.__dask_keys__()))
+        keys += [all_keys[number] for number in numbers]
+    name = f"blocks-{tokenize(keys)}"
+    return Delayed(name, {**graph, name: keys})
+
+
+def _on_block(block: Array, *places: Any, apply: Callable[..., None], fixed: dict[str, Any]) -> Any:
+    apply(block, tuple((int(start), int(stop)) for start, stop in places), **fixed)
+    return np.ones((1,) * block.ndim, dtype=bool)

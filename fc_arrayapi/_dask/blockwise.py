@@ -1,0 +1,175 @@
+"""Contractions of chunked Dask arrays, block by block.
+
+A function of in-memory arrays is mapped over the blocks. It checks each block again inside
+the task, which is where unknown chunk sizes are compared. Contractions are made of ``blockwise``
+and ``reduction`` alone: both work with ``array.query-planning`` on and off, and building computes
+nothing.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .._arrays import namespace
+from .._arrays.namespace import Array
+from .blocks import dask_array, one_block
+from .unify_chunks import Operand, align
+
+
+@dataclass(frozen=True)
+class Output:
+    """One result of a contraction.
+
+    Parameters
+    ----------
+    index : tuple of str
+        The index of each of its axes.
+    dtype : dtype, optional
+        Its dtype, where the function of the blocks gives a wider one for sums.
+    """
+
+    index: tuple[str, ...]
+    dtype: Any = None
+
+
+def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Output) -> tuple[Array, ...]:
+    """Contract chunked arrays block by block with a function of in-memory arrays.
+
+    Parameters
+    ----------
+    func : callable
+        Contracts one block of each operand to a block of the output, or to a tuple of blocks where there are
+        several outputs. Importable, so that a task can travel to another process.
+    operands : sequence of Operand
+        Those after the first take its chunks along the indices that they share.
+    *outputs : Output
+        The results, all made by the same tasks, as dW and dB over the blocks of the batch. The first one has
+        the indices of the others too.
+
+    Returns
+    -------
+    tuple of dask arrays
+        Indices of an output keep their chunks. The blocks of any other index are summed as a tree of pairs:
+        one thread holds at most log2(blocks) + 2 terms.
+
+    Raises
+    ------
+    ValueError
+        If chunk sizes are unknown and the operands have different numbers of blocks.
+    """
+    operands = align([_one_index_an_axis(position, operand, operands) for position, operand in enumerate(operands)])
+    made = func(*(operand.array._meta for operand in operands))
+    metas = made if len(outputs) > 1 else (made,)
+    terms, index = _sum_of_terms(func, operands, outputs[0].index, metas[0])
+    if len(outputs) == 1 and len(index) == len(outputs[0].index) and outputs[0].dtype in (None, metas[0].dtype):
+        return (terms,)
+    return tuple(
+        _finished(terms, index, output, meta, part if len(outputs) > 1 else None)
+        for part, (output, meta) in enumerate(zip(outputs, metas, strict=True))
+    )
+
+
+def _sum_of_terms(
+    func: Callable[..., Any], operands: Sequence[Operand], output: tuple[str, ...], meta: Array
+) -> tuple[Array, tuple[str, ...]]:
+    """Return what `func` makes of the blocks, summed over blocks, and the index of each of its axes.
+
+    A block of it is what `func` returns, whatever its shape: only `_finish` looks at it.
+    """
+    da = dask_array()
+    blocks = {
+        label: count
+        for operand in operands
+        for label, count in zip(operand.index, operand.array.numblocks, strict=True)
+    }
+    # A summed index of one block is left to `func`, which gets that block in a list.
+    summed = tuple(label for label, count in blocks.items() if count > 1 and label not in output)
+    index = (*output, *summed)
+    meta = namespace.of(meta).zeros((0,) * len(index), dtype=meta.dtype)
+    terms = da.blockwise(
+        _contract_blocks,
+        index,
+        *(part for operand in operands for part in (operand.array, operand.index)),
+        apply=func,
+        adjust_chunks=dict.fromkeys(summed, 1),
+        align_arrays=False,
+        meta=meta,
+    )
+    # One index at a time: over several at once Dask's tree holds 2 to the power of their number.
+    for axis in range(len(output), len(index)):
+        terms = da.reduction(
+            terms,
+            chunk=_keep,
+            aggregate=_add,
+            axis=axis,
+            keepdims=True,
+            concatenate=False,
+            split_every=2,
+            dtype=meta.dtype,
+            meta=meta,
+        )
+    return terms, index
+
+
+def _finished(terms: Array, index: Sequence[str], output: Output, meta: Array, part: int | None) -> Array:
+    """Take a part of the summed terms, in the dtype of the result."""
+    dtype = meta.dtype if output.dtype is None else output.dtype
+    return dask_array().blockwise(
+        _finish,
+        output.index,
+        terms,
+        index,
+        part=part,
+        dtype_of_sum=dtype,
+        align_arrays=False,
+        meta=namespace.of(meta).zeros((0,) * len(output.index), dtype=dtype),
+    )
+
+
+def _one_index_an_axis(position: int, operand: Operand, operands: Sequence[Operand]) -> Operand:
+    """Give the second axis of a diagonal an index of its own; a diagonal lies in one block of every operand."""
+    doubled = {label for other in operands for label in other.index if other.index.count(label) > 1}
+    array, index = operand.array, list(operand.index)
+    for axis, label in enumerate(operand.index):
+        if label in doubled:
+            array = one_block(array, axis)
+        if axis != operand.index.index(label):
+            index[axis] = f"{label} of axis {axis} of operand {position}"
+    return replace(operand, array=array, index=tuple(index))
+
+
+def _contract_blocks(*blocks: Any, apply: Callable[..., Any]) -> Any:
+    """Contract one block of each operand."""
+    return apply(*map(_only, blocks))
+
+
+def _only(block: Any) -> Array:
+    """Take the one block out of the nested lists in which Dask hands over an index that the output has not."""
+    while isinstance(block, list):
+        (block,) = block
+    return block
+
+
+def _keep(term: Any, axis: Any = None, keepdims: Any = None) -> Any:
+    return term
+
+
+def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Any:
+    """Add terms that come in a list, nested once for each axis; a term may be a tuple of arrays."""
+    if not isinstance(terms, list):
+        return terms
+    total = _add(terms[0])
+    for other in terms[1:]:
+        term = _add(other)
+        total = tuple(map(operator.add, total, term)) if isinstance(term, tuple) else total + term
+    return total
+
+
+def _finish(total: Any, part: int | None, dtype_of_sum: Any) -> Array:
+    """Take one part of a sum, and round it to the dtype of the result."""
+    total = _only(total)
+    total = total if part is None else total[part]
+    return namespace.cast(namespace.of(total), total, dtype_of_sum)

@@ -1,0 +1,44 @@
+"""einsum on Dask: every step of the path is contracted block by block, by einsum in memory."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from .._arrays.namespace import Array, is_lazy
+from .._math import einsum as in_memory
+from .._math.subscripts import Path, check_sizes, find_path
+from . import blocks, blockwise, unify_chunks
+from .blockwise import Output
+from .unify_chunks import Operand
+
+
+def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto") -> Array:
+    """Contract Dask arrays, and NumPy arrays beside them, by the path that arrays in memory take."""
+    _, equation, operands = in_memory.prepare(subscripts, operands)
+    check_sizes(subscripts, equation, operands)
+    remaining = [
+        operand if is_lazy(operand) else blocks.lift(f"operand {position}", operand, operands[0])
+        for position, operand in enumerate(operands)
+    ]
+    steps: Path = (((0,) * len(operands), equation.text),)
+    if len(operands) > 2:
+        steps = find_path(equation, operands, optimize)
+    for positions, step in steps:
+        inputs, output = step.split("->")
+        terms = [
+            Operand(f"operand {k} of {step}", remaining.pop(position), tuple(labels))
+            for k, (position, labels) in enumerate(zip(positions, inputs.split(","), strict=True))
+        ]
+        if len(terms) == 2:
+            # One product of wide blocks instead of a sum of products of narrow ones; but not
+            # along the first axis, which is the batch.
+            for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
+                terms, _ = unify_chunks.merge_blocks(terms, label)
+        remaining += blockwise.contract(partial(_contract_blocks, step), terms, Output(tuple(output)))
+    return remaining[0]
+
+
+def _contract_blocks(step: str, *blocks: Array) -> Array:
+    """Contract blocks, whose sizes may only be known now."""
+    return in_memory.einsum(step, blocks)

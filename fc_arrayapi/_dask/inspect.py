@@ -1,0 +1,45 @@
+"""What can be said of lazy results before they are run: tasks, sources, workers."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .._arrays.namespace import Array
+from . import cluster
+
+
+def count_tasks(*arrays: Array) -> int:
+    """Count the tasks of lazy arrays, those that several of them share once, before Dask fuses any."""
+    return len(set().union(*(array.__dask_graph__() for array in arrays)))
+
+
+def source_of(array: Array) -> Any:
+    """Return the array-like that a Dask array is slices of, or such a slice; None where it is anything else."""
+    expression = getattr(array, "expr", None)  # with query planning
+    if expression is not None:
+        return expression.array if type(expression).__name__ == "FromArray" else None
+    source = array.dask.get(f"original-{array.name}")
+    if source is not None:
+        return source
+    block = array.dask.get((array.name, *[0] * array.ndim))  # a slice itself, where the source is a NumPy array
+    block = getattr(block, "value", block)
+    return block if hasattr(block, "__array_interface__") else None
+
+
+def workers(*arrays: Array) -> tuple[int, int | None]:
+    """Return the most threads that a worker has, and the least memory in bytes if it is known."""
+    import dask
+
+    client = cluster.client_of(arrays)
+    if client is not None:  # the scheduler tells of some of its workers, which are alike as a rule
+        found = client.scheduler_info()["workers"].values()
+        limits = [worker["memory_limit"] for worker in found if worker["memory_limit"]]
+        return max((worker["nthreads"] for worker in found), default=1), min(limits, default=None)
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        memory = None
+    if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
+        return 1, memory
+    return dask.config.get("num_workers", None) or dask.system.CPU_COUNT, memory

@@ -1,0 +1,145 @@
+"""The layer on Dask: which blocks are contracted with which. Each block goes through the layer in memory.
+
+The layer in memory checks every block again: lengths of unknown blocks can be compared only there.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from .._arrays import namespace
+from .._arrays.namespace import Array, Namespace
+from .._math import checks
+from .._math import linear as in_memory
+from .._math.equations import AXES, result_dtype, sum_dtypes
+from . import blockwise
+from .blocks import has_unknown_blocks, lift
+from .blockwise import Output
+from .unify_chunks import Operand, align, whole_features
+
+
+def axes(name: str, batch_axes: int) -> tuple[str, ...]:
+    """Return the index of each axis of an array of the layer: ``("n0", "n1", "c")`` for a stack of batches X."""
+    n = tuple(f"n{axis}" for axis in range(batch_axes))
+    return tuple(label for axis in AXES[name] for label in (n if axis == "n" else axis))
+
+
+def operand(name: str, array: Array, batch_axes: int) -> Operand:
+    """Return an array of the layer with the index of each of its axes."""
+    return Operand(name, array, axes(name, batch_axes))
+
+
+def forward(X: Array, W: Array, B: Array | None) -> Array:
+    """Return Y, with the batch chunks of X."""
+    xp = checks.check_forward(X, W, B)
+    n = X.ndim - 1
+    x, w = whole_features("forward", [operand("X", X, n), operand("W", lift("W", W, X), n)])
+    if B is None:
+        return _product(in_memory.forward, [x, w], axes("Y", n))
+    bias = operand("B", lift("B", B, X), n)
+    if x.array.numblocks[-1] == 1:
+        (Y,) = blockwise.contract(in_memory.forward, [x, w, bias], Output(axes("Y", n)))
+        return Y
+    w = replace(w, array=in_memory.wide_weight(xp, x.array, w.array, bias.array))
+    product = operand("Y", _product(in_memory.forward, [x, w], axes("Y", n)), n)
+    (Y,) = blockwise.contract(operator.add, [product, bias], Output(axes("Y", n)))
+    return Y
+
+
+def grad_input(dY: Array, W: Array) -> Array:
+    """Return dX, with the batch chunks of dY."""
+    checks.check_grad_input(dY, W)
+    return _grad_input("grad_input", dY, W)
+
+
+def grad_weight(X: Array, dY: Array, acc_dtype: Any) -> Array:
+    """Return dW, summed over the blocks of the batch."""
+    xp, n = checks.check_grad_weight(X, dY), X.ndim - 1
+    operands = whole_features("grad_weight", [operand("X", X, n), operand("dY", dY, n)])
+    return _grad_weight(xp, operands, checks.check_acc_dtype(xp, acc_dtype))
+
+
+def grad_bias(dY: Array, acc_dtype: Any) -> Array:
+    """Return dB, summed over the blocks of the batch."""
+    xp = checks.check_grad_bias(dY)
+    return _grad_bias("grad_bias", xp, dY, checks.check_acc_dtype(xp, acc_dtype))
+
+
+def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any) -> list[Array | None]:
+    """Return dX, dW and dB. Where both dW and dB are needed, the same tasks make them."""
+    xp, n = checks.check_backward(X, W, dY), X.ndim - 1
+    acc_dtype = checks.check_acc_dtype(xp, acc_dtype)
+    operands = align([operand("X", X, n), operand("dY", dY, n)])
+    X, dY = (x.array for x in operands)
+    compared = dY
+    if has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
+        first_feature = replace(operands[0], array=X[..., :1])
+        (compared,) = blockwise.contract(_checked_dY, [first_feature, operands[1]], Output(axes("dY", n)))
+    where = "backward"  # the same in each warning about dY's features, so that it is printed once
+    dX = _grad_input(where, compared, W) if "dX" in needs else None
+    if "dW" not in needs:
+        return [dX, None, _grad_bias(where, xp, compared, acc_dtype) if "dB" in needs else None]
+    operands = whole_features(where, operands)
+    if "dB" not in needs:
+        return [dX, _grad_weight(xp, operands, acc_dtype), None]
+    if operands[0].array.numblocks[-1] > 1:  # dY would be summed once for each block along c
+        return [dX, _grad_weight(xp, operands, acc_dtype), _grad_bias(where, xp, compared, acc_dtype)]
+    arrays = {"X": X, "dY": dY}
+    term = partial(_both_sums, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
+    outputs = [Output(axes(result, n), result_dtype(xp, result, arrays)) for result in ("dW", "dB")]
+    return [dX, *blockwise.contract(term, operands, *outputs)]
+
+
+def _grad_input(where: str, dY: Array, W: Array) -> Array:
+    n = dY.ndim - 1
+    operands = whole_features(where, [operand("dY", dY, n), operand("W", lift("W", W, dY), n)])
+    return _product(in_memory.grad_input, operands, axes("dX", n))
+
+
+def _grad_weight(xp: Namespace, operands: Sequence[Operand], acc_dtype: Any) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, tuple(x.array.dtype for x in operands), acc_dtype)
+    term = partial(in_memory.grad_weight, acc_dtype=acc_dtype, rounded=False)
+    (dW,) = blockwise.contract(term, operands, Output(axes("dW", 0), dtype))
+    return dW
+
+
+def _grad_bias(where: str, xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
+    term = partial(in_memory.grad_bias, acc_dtype=acc_dtype, rounded=False)
+    operands = whole_features(where, [operand("dY", dY, dY.ndim - 1)])
+    (dB,) = blockwise.contract(term, operands, Output(axes("dB", 0), dtype))
+    return dB
+
+
+def _product(func: Callable[..., Array], operands: list[Operand], output: tuple[str, ...]) -> Array:
+    """Multiply blocks; where the summed features are in several blocks, their products are added as any sum is."""
+    first, second = (x.array for x in operands)
+    dtype, acc_dtype = sum_dtypes(namespace.of(first), (first.dtype, second.dtype))
+    if dtype != acc_dtype and first.numblocks[-1] > 1:
+        func = partial(_in_dtype, func, acc_dtype)
+    (product,) = blockwise.contract(func, operands, Output(output, dtype))
+    return product
+
+
+def _in_dtype(func: Callable[..., Array], dtype: Any, *blocks: Array) -> Array:
+    """Return a product of blocks in the dtype in which several are added."""
+    product = func(*blocks)
+    return namespace.cast(namespace.of(product), product, dtype)
+
+
+def _both_sums(X: Array, dY: Array, acc_dtype: Any) -> tuple[Array, Array]:
+    """Return one block's parts of dW and dB, not rounded."""
+    return (
+        in_memory.grad_weight(X, dY, acc_dtype=acc_dtype, rounded=False),
+        in_memory.grad_bias(dY, acc_dtype=acc_dtype, rounded=False),
+    )
+
+
+def _checked_dY(X: Array, dY: Array) -> Array:
+    """Return one block of dY after checking that the block of X has as many rows."""
+    checks.check_batch("backward", X, dY)
+    return dY

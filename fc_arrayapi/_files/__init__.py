@@ -1,0 +1,1 @@
+"""Arrays and weights in files: one file for each format, with its reader and its writer."""

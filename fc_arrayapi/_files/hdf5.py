@@ -1,0 +1,83 @@
+"""Blocks of HDF5 datasets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._arrays.libraries import NumPyArray
+from .source import Source, check_unchanged, file_state, naming_damage, one_of, slice_range
+
+
+class Hdf5Dataset(Source):
+    """A dataset in an HDF5 file."""
+
+    def __init__(self, path: Path, dataset: str) -> None:
+        self.path, self.dataset = path, dataset
+        h5py = _h5py()
+        with _open_hdf5(h5py, path) as file:
+            names: list[str] = []
+            with naming_damage(f"{path}: its list of datasets is damaged"):
+                file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
+            wanted = one_of(names, f"{path}::{{}}")
+            if not dataset:
+                raise ValueError(f"{path}: name the dataset: open {wanted}")
+            try:
+                found = file[dataset]
+            except KeyError:  # or a link to nowhere
+                raise ValueError(f"{path}: has no dataset {dataset}: open {wanted}") from None
+            if not isinstance(found, h5py.Dataset):
+                raise ValueError(f"{path}::{dataset}: is a group of datasets: open {wanted}")
+            self._check_inside(file, found)
+            if found.shape is None:
+                raise ValueError(f"{path}::{dataset}: is empty, with no shape")
+            self.describe(f"{path}::{dataset}", found.shape, found.dtype)
+            self.rows_at_once = int(found.chunks[0]) if found.chunks else 1
+        self._state = file_state(os.stat(path))
+
+    def _check_inside(self, file: Any, found: Any) -> None:
+        """Refuse a dataset whose numbers lie in another file."""
+        if found.file.filename != file.filename:
+            others = [found.file.filename]
+        elif found.is_virtual:
+            others = sorted({source.file_name for source in found.virtual_sources()} - {"."})
+        else:
+            others = [os.fsdecode(name) for name, _, _ in found.external or ()]
+        if others:
+            raise ValueError(
+                f"{self.path}::{self.dataset}: lies in other files, {', '.join(others)}: open them by their own "
+                f"paths, or copy the dataset into one file"
+            )
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (str(self.path), self.dataset, *self._state)
+
+    def __getitem__(self, index: Any) -> NumPyArray:
+        check_unchanged(self.path, self._state)
+        start, stop = slice_range(index[0], self.shape[0])
+        damage = naming_damage(
+            f"{self.path}::{self.dataset}: rows {start} to {stop} can not be read: a chunk is damaged, or its filter "
+            f"is not installed"
+        )
+        with _open_hdf5(_h5py(), self.path) as file, damage:
+            return np.asarray(file[self.dataset][index])
+
+
+def _open_hdf5(h5py: Any, path: Path) -> Any:
+    try:
+        return h5py.File(path, "r")
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path}: is no HDF5 file that can be read ({error})") from None
+
+
+def _h5py() -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError("an HDF5 dataset needs h5py: pip install h5py") from None
+    return h5py

@@ -1,0 +1,223 @@
+""".npy files: the header, checked against the size; reading files and folders of them; writing block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import reprlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import mul
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+
+from .._arrays.libraries import NumPyArray
+from .._arrays.namespace import Array
+from .._dask import blocks
+from .disk import UNFINISHED, flush, size_at, state_at
+from .source import Bounds, Source, brief, check_unchanged, file_state, too_large
+
+Result = TypeVar("Result")
+
+# A header of plain numbers takes 128 bytes; numpy parses none that is longer than 10,000.
+HEADER_BYTES = 12 + 10_000
+
+READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+class Header(NamedTuple):
+    """What a header says of its array, and the number of bytes that it takes itself."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    offset: int
+
+
+def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) -> Header:
+    """Return the header of a ``.npy`` stream of `size` bytes, checked against that size.
+
+    No more than the longest header is read, whatever length the file gives for its own. With
+    `exactly`, bytes after the data are refused too.
+    """
+    head = io.BytesIO(file.read(HEADER_BYTES))
+    try:
+        shape, fortran_order, dtype = parsed(lambda: _parse(head))
+    except Exception as error:  # numpy lets out whatever Python's own parsers raise
+        raise ValueError(f"{where}: has no .npy header ({brief(error)})") from None
+    if any(isinstance(length, bool) or length < 0 for length in shape) or too_large(shape, dtype):
+        raise ValueError(f"{where}: its header asks for the shape {reprlib.repr(shape)}")
+    if dtype.hasobject:
+        raise ValueError(f"{where}: holds Python objects, which are never unpickled here")
+    expected = head.tell() + math.prod(map(int, shape)) * dtype.itemsize
+    if size < expected:
+        raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: the file was cut short")
+    if exactly and size > expected:
+        raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: what follows belongs to no array")
+    return Header(tuple(map(int, shape)), fortran_order, dtype, head.tell())
+
+
+def _parse(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    head.seek(0)
+    version = np.lib.format.read_magic(head)
+    if version not in READERS:  # NumPy writes 3.0 for names of fields alone, which 2.0 would misspell
+        raise ValueError(f"its version is {'.'.join(map(str, version))}: save the array in version 1.0 or 2.0")
+    return READERS[version](head)
+
+
+def parsed(read: Callable[[], Result]) -> Result:
+    """Return what `read` returns, which parses a header; up to ten times where Python fails at that.
+
+    Python 3.11.7 counts the depth of what it parses for all threads together: two that read headers at once may be
+    told of a "recursion depth mismatch" (cpython #106905). Read again, the header is good.
+    """
+    for _ in range(9):
+        with contextlib.suppress(SystemError):
+            return read()
+    return read()
+
+
+class NpyFile(Source):
+    """A ``.npy`` file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ValueError(f"{path}: is no file")
+        with open(path, "rb") as file:
+            self._header = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
+            self._state = file_state(os.fstat(file.fileno()))
+        self.describe(str(path), self._header.shape, self._header.dtype)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return (str(self.path), *self._state)
+
+    def copies(self, rows: Sequence[int]) -> float:
+        """Say how often a block is held: not at all, it is a view."""
+        return 0
+
+    def __getitem__(self, index: Any) -> NumPyArray:
+        check_unchanged(self.path, self._state)
+        # Not numpy.load, which parses the header anew: Python 3.11.7 may fail at that in threads (see npy.py).
+        order: Literal["F", "C"] = "F" if self._header.fortran_order else "C"
+        array = np.memmap(self.path, self.dtype, "r", offset=self._header.offset, shape=self.shape, order=order)
+        return np.asarray(array[index])
+
+
+class NpyFolder(Source):
+    """A folder of ``.npy`` files that follow each other along the batch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+        for name in names:
+            if name.endswith(UNFINISHED):
+                raise ValueError(f"{path / name}: is unfinished: finish it with store(..., resume=True), or remove it")
+        self.parts = [NpyFile(_inside(path, name)) for name in names if name.endswith(".npy")]
+        if not self.parts:
+            raise ValueError(f"{path}: this folder is no Zarr array and has no .npy files")
+        first = self.parts[0]
+        for part in self.parts:
+            if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
+                raise ValueError(
+                    f"{part.path}: has rows of shape {part.shape[1:]} and dtype {brief(part.dtype)}, "
+                    f"{first.path.name} before it has {first.shape[1:]} and {brief(first.dtype)}: all parts must agree"
+                )
+        self.places = blocks.bounds([part.shape[0] for part in self.parts])
+        self.describe(str(path), (self.places[-1][1], *first.shape[1:]), first.dtype)
+
+    def __dask_tokenize__(self) -> list[Any]:
+        return [part.__dask_tokenize__() for part in self.parts]
+
+    def copies(self, rows: Sequence[int]) -> float:
+        """Say how often a block is held: once if it goes on in the next file, else it is a view."""
+        starts = {start for start, _ in blocks.bounds(rows)}
+        return 0 if starts >= {start for start, _ in self.places} else 1
+
+    def __getitem__(self, index: Any) -> NumPyArray:
+        rows, *rest = index
+        if not isinstance(rows, slice):
+            return np.asarray(self[(slice(rows, rows + 1), *rest)][0])
+        start, stop, _ = rows.indices(self.shape[0])
+        pieces = [
+            part[(slice(max(start - first, 0), stop - first), *rest)]
+            for part, (first, last) in zip(self.parts, self.places, strict=True)
+            if first < stop and start < last
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return np.concatenate(pieces) if pieces else self.parts[0][(slice(0, 0), *rest)]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """Return the path of a file in a folder, if it is no link to a place outside."""
+    path = folder / name
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(folder):
+        raise ValueError(
+            f"{path}: is a link to {real}, outside the folder: copy the file into the folder, or open it by that path"
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class NpyTarget:
+    """A ``.npy`` file of its full size, in which each block has its place."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    is_folder = False
+
+    @staticmethod
+    def fit(array: Array) -> Array:
+        """Return the array as it is: blocks of any sizes have a place in the file."""
+        return array
+
+    @classmethod
+    def of(cls, path: str, array: Array) -> NpyTarget:
+        """Return the target for an array that fits."""
+        return cls(path, tuple(map(int, array.shape)), array.dtype.str)
+
+    def still_there(self, finished: set[Bounds]) -> set[Bounds]:
+        """Return the finished blocks: all of them, unless somebody cut the file short."""
+        return finished if size_at(self.path) == self._size() else set()
+
+    def state(self) -> bytes:
+        """Return what tells this file from any other that has its name, before or later."""
+        return state_at(self.path)
+
+    def create(self) -> None:
+        """Write the header, and leave room for the blocks."""
+        header = self._header()
+        with open(self.path, "xb") as file:
+            file.write(header)
+            file.truncate(self._size())
+            flush(file.fileno())
+
+    def write(self, block: NumPyArray, start: tuple[int, ...]) -> None:
+        """Write a block to its place. Not through a memory map: on a full disk that is a signal, which kills."""
+        strides = [math.prod(self.shape[axis + 1 :]) for axis in range(block.ndim)]
+        # From this axis on a block lies in one piece.
+        piece = max((axis for axis in range(block.ndim) if block.shape[axis] != self.shape[axis]), default=0)
+        first, header = sum(map(mul, start, strides)), len(self._header())
+        with open(self.path, "r+b") as file:
+            for lead in np.ndindex(block.shape[:piece]):
+                element = first + sum(map(mul, lead, strides))
+                file.seek(header + element * block.itemsize)
+                file.write(np.ascontiguousarray(block[lead]).data)
+            file.flush()
+            flush(file.fileno())
+
+    def _size(self) -> int:
+        return len(self._header()) + math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def _header(self) -> bytes:
+        file = io.BytesIO()
+        np.lib.format.write_array_header_1_0(file, {"descr": self.dtype, "fortran_order": False, "shape": self.shape})
+        return file.getvalue()

@@ -1,0 +1,142 @@
+"""Arrays on disk, opened lazily, in blocks along the batch."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .._arrays.namespace import Array
+from .._dask import blocks
+from .disk import UNFINISHED, AnyPath
+from .hdf5 import Hdf5Dataset
+from .npy import NpyFile, NpyFolder
+from .source import Source
+from .zarr import ZarrArray, has_zarr_metadata
+
+BLOCK_BYTES = 128 * 2**20
+
+# Dask keeps some bytes for each block from the moment that the array is made.
+MOST_BLOCKS = 10**7
+
+
+def open_array(path: AnyPath, rows: int | None = None) -> Array:
+    """Open an array on disk as a lazy Dask array in blocks along the batch.
+
+    Only shape and dtype are read now. Each block is read by the task that needs it, which
+    opens the file anew, so that a task can travel to another process. Nothing is unpickled.
+
+    What is read lies under the path that is given. The path itself may be a link; links out of
+    a folder of parts, links in a Zarr array, and HDF5 datasets whose data lie in other files are
+    refused, since a change of what they lead to would go unnoticed.
+
+    A Zarr array that `store` wrote has all its chunks, and one that is missing or cut short is
+    an error. In other Zarr arrays, and in HDF5, a missing chunk stands for the fill value, as
+    these formats say: a chunk that was lost can not be told from one that was never written.
+    A damaged chunk is an error of the block that it lies in, where its codec notices the damage.
+
+    Parameters
+    ----------
+    path : path
+        One of
+
+        - a ``.npy`` file, read straight from the operating system's file cache;
+        - a Zarr array of format 2 or 3, ``"x.zarr"``, or one in a group, ``"data.zarr/x"``
+          (needs the extra ``zarr``);
+        - an HDF5 dataset, ``"data.h5::x"`` (needs the extra ``hdf5``);
+        - a folder of ``.npy`` files, which follow each other along the batch in the order of
+          their names: ``part-02.npy`` comes before ``part-10.npy``, ``part-2.npy`` after it.
+    rows : int, optional
+        Rows in a block; by default at most as many as make 128 MiB, in blocks of about equal size.
+        Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
+        dataset, but at least one, so that each chunk is read once.
+
+    Returns
+    -------
+    dask array, shape (N, ...)
+        One block along every axis but the first. Its name changes with the file.
+
+    Raises
+    ------
+    ValueError
+        For another kind of file, a group where an array is meant, Python objects, strings or
+        times, a file shorter than its header says, files in a folder that do not fit together,
+        a link out of it, a chunk of a result of `store` that was lost, an HDF5 file that has no
+        such dataset, or blocks so small that Dask could not hold their number.
+    FileNotFoundError
+        If there is no such file or folder.
+    PermissionError
+        If it may not be read.
+    ImportError
+        If the library that reads the file is not installed.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> import fc_arrayapi as fc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/x.npy", np.ones((10, 4), dtype="float32"))
+    ...     X = fc.open_array(folder + "/x.npy", rows=4)
+    ...     X.chunks, float(X.sum())
+    (((4, 4, 2), (4,)), 40.0)
+    """
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1):
+        raise ValueError(f"rows is {rows!r}: a block has a whole number of rows, at least one")
+    path = os.fsdecode(path)
+    source = _open(path)
+    rows = _default_rows(source) if rows is None else int(rows)
+    rows = max(1, rows // source.rows_at_once) * source.rows_at_once
+    if source.shape[0] > MOST_BLOCKS * rows:
+        raise ValueError(
+            f"{path}: has {source.shape[0]} rows, in blocks of {rows} more than {MOST_BLOCKS} blocks: pass more rows"
+        )
+    return blocks.from_source(source, rows)
+
+
+def _default_rows(source: Source) -> int:
+    """Return the rows of blocks of at most 128 MiB and about equal size, so that no thread has more to do."""
+    row_bytes, step = source.dtype.itemsize * math.prod(source.shape[1:]), source.rows_at_once
+    steps = max(1, math.ceil(source.shape[0] / step))
+    most = max(1, BLOCK_BYTES // row_bytes // step) if row_bytes else steps
+    equal = math.ceil(steps / math.ceil(steps / most))
+    if equal < most and _views(source, most * step) and not _views(source, equal * step):
+        return most * step  # blocks that end with the files of a folder
+    return equal * step
+
+
+def _views(source: Source, rows: int) -> bool:
+    """Say whether blocks of so many rows are views of a file."""
+    N = source.shape[0]
+    return source.copies([min(rows, N - start) for start in range(0, N, rows)] or [0]) == 0
+
+
+def _open(path: str) -> Source:
+    """Find out what kind of array lies at a path."""
+    file, dataset = _split(path)
+    where = Path(file).resolve()
+    if any(part.endswith(UNFINISHED) for part in where.parts):
+        raise ValueError(f"{path}: is unfinished: finish it with store(..., resume=True)")
+    if dataset or where.suffix in (".h5", ".hdf5"):
+        return Hdf5Dataset(where, dataset)
+    if where.is_dir():
+        if where.suffix == ".zarr" or has_zarr_metadata(where):
+            return ZarrArray(where)
+        return NpyFolder(where)
+    if where.suffix == ".npy":
+        return NpyFile(where)
+    raise ValueError(
+        f"{path}: open_array reads .npy files and folders of them, Zarr arrays, and HDF5 datasets such as "
+        f"'data.h5::x'; open others with Dask, for example with dask.array.from_array"
+    )
+
+
+def _split(path: str) -> tuple[str, str]:
+    """Split a path into a file and a dataset, at the last ``::`` that ends a file: names of both kinds may have one."""
+    parts = path.split("::")
+    for count in range(len(parts), 0, -1):
+        file = "::".join(parts[:count])
+        if os.path.exists(file):
+            return file, "::".join(parts[count:])
+    raise FileNotFoundError(f"{path}: there is no file or folder {parts[0]}")

@@ -1,0 +1,167 @@
+"""Lazy arrays written to files in one pass, which can be taken up again where it was broken off.
+
+Beside a target ``y.npy`` lies, until it is whole, the folder ``y.npy.fc_arrayapi.part``. It has
+one folder under a random name, with
+
+- ``data``: the file or Zarr array that is being written;
+- ``fingerprint.json``: which array that is, by Dask's name for it, its shape, dtype and chunks;
+- ``finished``: a line for each block that is on the disk, with its place in the array;
+- ``state``: by what ``data`` is known when it has its name, written just before it gets it.
+
+Beside that one lies for a moment ``old``: the Zarr array that the new one replaces, until that has
+its name. If the pass is killed in that moment, the next call puts it back.
+
+The random name is a new one in each pass. Blocks that are still under way when a pass is broken
+off find theirs gone, and touch nothing of the next one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .._arrays.namespace import Array, is_lazy
+from .._dask import blas_threads, blocks, compute
+from .unfinished import TARGETS, Result, write_block
+
+
+def store(
+    targets: Mapping[Any, Array],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> None:
+    """Write lazy arrays to files, all in one pass over the data, block by block.
+
+    A file appears under its name when it is whole. Until then the finished blocks are kept
+    beside it, whatever ends the pass: an exception, Ctrl-C, a full disk, a killed process, a
+    power cut. `resume` goes on from there.
+
+    Parameters
+    ----------
+    targets : mapping of paths to dask arrays
+        For example ``{"y.zarr": Y, "dx.npy": grads.dX, "dw.npy": grads.dW}``. A name ends in
+
+        - ``.npy``: blocks are written straight to their places;
+        - ``.zarr``: a Zarr array of format 3, one chunk for each block, or several where
+          blocks differ in size (needs the extra ``zarr``). It is not compressed: that would
+          take longer than writing, and numbers such as these hardly shrink.
+    resume : bool
+        Take up an unfinished result and compute the blocks that it lacks. Where there is none,
+        begin. The arrays must be the same: built from unchanged files and equal weights.
+    overwrite : bool
+        Replace a file that is there already, at the end, when the new one is whole. Without
+        `resume`, begin anew where there is an unfinished result.
+    progress : bool
+        Show the progress, as `compute` does.
+
+    Raises
+    ------
+    FileExistsError
+        If a target is there already, or an unfinished result of it; with `overwrite` too if a
+        file lies where a folder is written, or a folder where a file is.
+    FileNotFoundError
+        If a target's folder is not there.
+    PermissionError
+        If a target's folder takes no files.
+    ValueError
+        For another kind of file, two targets at one path, blocks of unknown size, or, with
+        `resume`, an unfinished result that is damaged or of another array.
+    TypeError
+        For a target that is no path, and an array that is not lazy or not of numbers.
+    ImportError
+        If the library that writes a target is not installed.
+
+    All of these are raised before anything is computed or written.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> import fc_arrayapi as fc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/x.npy", np.ones((10, 4)))
+    ...     X, W = fc.open_array(folder + "/x.npy", rows=4), np.ones((4, 3))
+    ...     Y = fc.forward(X, W)
+    ...     fc.store({folder + "/y.npy": Y, folder + "/dw.npy": fc.grad_weight(X, Y)})
+    ...     np.load(folder + "/y.npy").shape, np.load(folder + "/dw.npy").shape
+    ((10, 3), (4, 3))
+    """
+    results = _check_targets(targets)
+    blas_threads.threadpoolctl()
+    for result in results:
+        result.look(resume, overwrite)
+    begun: list[Result] = []
+    try:
+        for result in results:
+            begun.append(result)
+            result.begin()
+    except BaseException as error:
+        for result in begun:
+            result.forget()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(begun[-1].path)) from error
+        raise
+    unfinished = [result for result in results if result.missing]
+    written = [
+        blocks.each_block(write_block, result.array, target=result.target, where=str(result.path))
+        for result in unfinished
+    ]
+    try:
+        if any(result.finished for result in results):
+            compute.compute(blocks.only_blocks(written, [result.missing for result in unfinished]), progress=progress)
+        else:
+            compute.compute(*written, progress=progress)
+    except BaseException as error:
+        error.add_note("The finished blocks are kept: call store with resume=True to compute the others.")
+        raise
+    for result in results:
+        result.put_in_place(overwrite)
+    for result in results:  # only now: each is needed to tell that its target is in place, if this is broken off
+        result.remove()
+
+
+def _check_targets(targets: Mapping[Any, Array]) -> list[Result]:
+    if not isinstance(targets, Mapping):
+        raise TypeError(
+            f"targets is of type {type(targets).__name__}: it maps paths to lazy arrays, for example {{'y.zarr': Y}}"
+        )
+    results: dict[Path, Result] = {}
+    for name, array in targets.items():
+        if not isinstance(name, (str, bytes, os.PathLike)):
+            raise TypeError(
+                f"a target is of type {type(name).__name__}, not a path: what another process writes to an array in "
+                f"memory is lost"
+            )
+        name = os.fsdecode(name)
+        path = Path(os.path.realpath(name))  # a link stays one
+        _check_array(name, array)
+        if path.suffix not in TARGETS:
+            raise ValueError(f"{name}: store writes {' and '.join(TARGETS)}")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
+        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(f"{name}: files can not be written to the folder {path.parent}: it is not permitted")
+        if path in results:
+            raise ValueError(f"{name}: is the target of two arrays")
+        results[path] = Result(path, array)
+    return list(results.values())
+
+
+def _check_array(name: Any, array: Any) -> None:
+    if array is None:
+        raise TypeError(f"{name}: the array is None: a gradient is there if backward was called with it in needs")
+    if not is_lazy(array):
+        raise TypeError(f"{name}: the array is of type {type(array).__name__}, not lazy: write it with numpy.save")
+    for axis, sizes in enumerate(array.chunks):
+        if any(size != size for size in sizes):
+            raise ValueError(
+                f"{name}: axis {axis} has blocks of unknown size: call compute_chunk_sizes() on the array first"
+            )
+    if array.dtype.kind not in "biufc" or array.dtype.char in "gG":
+        raise TypeError(
+            f"{name}: the array has dtype {array.dtype}; files hold numbers that every machine knows: convert it "
+            f"first, for example to float32"
+        )

@@ -1,0 +1,411 @@
+"""FullyConnected: W and B of one layer, kept together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from . import _linear
+from ._arrays import namespace
+from ._arrays.libraries import NumPyArray, library
+from ._arrays.namespace import Array
+from ._files import weights
+from ._files.disk import AnyPath
+from ._gradients import Gradients
+from ._math import checks, equations
+
+Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
+INITIALIZERS: tuple[Initializer, ...] = get_args(Initializer)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FullyConnected:
+    """The layer Y = XW + B with its parameters; it is never changed in place.
+
+    Parameters
+    ----------
+    W : array, shape (C, S)
+        The weight. Real floating dtype.
+    B : array, shape (S,), optional
+        The bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `forward`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> layer = fc.FullyConnected.init(3, 2, seed=0, xp=np)
+    >>> layer
+    FullyConnected(C=3, S=2, bias=True, dtype=float64, xp=numpy, device=cpu)
+    >>> layer(np.ones((4, 3))).shape
+    (4, 2)
+    >>> layer.backward(np.ones((4, 3)), np.ones((4, 2))).dW.shape
+    (3, 2)
+
+    A step of gradient descent makes a new layer:
+
+    >>> grads = layer.backward(np.ones((4, 3)), np.ones((4, 2)))
+    >>> layer = fc.FullyConnected(layer.W - 0.1 * grads.dW, layer.B - 0.1 * grads.dB)
+    """
+
+    W: Array
+    B: Array | None = None
+
+    def __post_init__(self) -> None:
+        checks.check_parameters(self.W, self.B)
+
+    def __call__(self, X: Array) -> Array:
+        """Return Y = XW + B.
+
+        Parameters
+        ----------
+        X : array, shape (..., C)
+            The batch, with any number of leading axes, or none. Real floating dtype.
+
+        Returns
+        -------
+        array, shape (..., S)
+            What `forward` gives: an array of X's library, in the dtype to which X, W and B are
+            promoted; lazy where X is a Dask array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `forward`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fc_arrayapi as fc
+        >>> layer = fc.FullyConnected(np.asarray([[1.0, 0.0], [0.0, 2.0]]), np.asarray([0.5, 0.5]))
+        >>> layer(np.asarray([[1.0, 2.0]]))
+        array([[1.5, 4.5]])
+        """
+        return _linear.forward(X, self.W, self.B)
+
+    def backward(
+        self, X: Array, dY: Array, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
+    ) -> Gradients:
+        """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
+
+        Parameters
+        ----------
+        X : array, shape (..., C)
+            The batch that the layer was called with.
+        dY : array, shape (..., S)
+            The gradient of the loss with respect to Y.
+        needs : iterable of {"dX", "dW", "dB"}
+            The gradients to compute. The others are None and cost nothing.
+        acc_dtype : dtype or str, optional
+            The dtype of the products and sums over the batch, as in `grad_weight`.
+
+        Returns
+        -------
+        Gradients
+            What `backward` gives, (..., C), (C, S) and (S,); dB is None in a layer without bias,
+            whatever `needs` has.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `backward`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fc_arrayapi as fc
+        >>> layer = fc.FullyConnected(np.asarray([[1.0], [3.0]]), np.zeros(1))
+        >>> layer.backward(np.asarray([[1.0, 2.0]]), np.asarray([[10.0]]), needs=("dX", "dB"))
+        Gradients(dX=array([[10., 30.]]), dW=None, dB=array([10.]))
+        """
+        wanted = checks.check_needs(needs)
+        if self.B is None:
+            wanted = tuple(name for name in wanted if name != "dB")
+        return _linear.backward(X, self.W, dY, needs=wanted, acc_dtype=acc_dtype)
+
+    @classmethod
+    def init(
+        cls,
+        C: int,
+        S: int,
+        *,
+        seed: int = 0,
+        initializer: Initializer = "glorot_uniform",
+        bias: bool = True,
+        xp: Any = np,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> FullyConnected:
+        """Make a layer with a random weight and a bias of zeros.
+
+        The numbers are drawn in float64 by NumPy's default generator and then converted, so
+        one seed gives the same W in every library.
+
+        Parameters
+        ----------
+        C, S : int
+            Numbers of input and output features.
+        seed : int
+            The seed of ``numpy.random.default_rng``.
+        initializer : {"glorot_uniform", "he_uniform", "lecun_normal", "zeros"}
+            Uniform within sqrt(6 / (C + S)) (Glorot and Bengio 2010), uniform within
+            sqrt(6 / C) (He et al. 2015), normal with variance 1 / C (LeCun et al. 1998),
+            or zeros, which is what a linear probe starts from.
+        bias : bool
+            Whether the layer has a bias.
+        xp : module
+            The array library: numpy, torch, jax.numpy, ...
+        dtype : dtype or str, optional
+            A dtype of that library or its name; the library's default otherwise, which is
+            float64 in NumPy and float32 in torch and JAX.
+        device : optional
+            The device, as the library names it.
+
+        Returns
+        -------
+        FullyConnected
+
+        Raises
+        ------
+        TypeError, ValueError
+            For sizes below zero, an unknown initializer, or an `xp` that is no array library.
+
+        Examples
+        --------
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected.init(64, 10, initializer="zeros", dtype="float32")
+        FullyConnected(C=64, S=10, bias=True, dtype=float32, xp=numpy, device=cpu)
+        """
+        for name, size in (("C", C), ("S", S)):
+            if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 0:
+                raise ValueError(f"{name} is {size!r}: the number of features is a whole number, 0 or more")
+        space = namespace.wrapped(xp)
+        dtype = namespace.float_dtype(space, dtype)
+        draws = _draw(initializer, np.random.default_rng(seed), C, S)
+        W = namespace.from_numpy(draws, space, dtype=dtype, device=device)
+        B = namespace.from_numpy(np.zeros(S), space, dtype=dtype, device=device) if bias else None
+        return cls(W, B)
+
+    def save(self, path: AnyPath) -> None:
+        """Write W and B to a ``.npz`` or ``.safetensors`` file, in full or not at all.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.npz`` (NumPy alone reads it) or ``.safetensors`` (needs the extra
+            ``safetensors``). A file of that name is replaced when the new one is
+            whole and on the disk. Every bit is kept, of NaN and -0.0 too.
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+        TypeError
+            For a dtype other than float16, float32 and float64; NumPy has no bfloat16.
+        FileNotFoundError
+            If there is no such folder.
+        OSError
+            If the folder or the disk takes no file. What was there stays as it is.
+        ImportError
+            For ``.safetensors`` where that package is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import fc_arrayapi as fc
+        >>> layer = fc.FullyConnected.init(3, 2, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     layer.save(folder + "/layer.npz")
+        ...     bool((fc.FullyConnected.load(folder + "/layer.npz").W == layer.W).all())
+        True
+        """
+        weights.save_weights(path, self.W, self.B)
+
+    @classmethod
+    def load(
+        cls,
+        path: AnyPath,
+        *,
+        xp: Any = np,
+        device: Any = None,
+        max_bytes: int = weights.MAX_BYTES,
+    ) -> FullyConnected:
+        """Read a layer from a file, into any array library.
+
+        Names, dtypes, shapes and sizes are compared with each other, with the file's bytes and
+        with `max_bytes` before memory is taken, so that a hostile file costs nothing. Nothing
+        in it is unpickled. NaN and infinities are no reason to refuse it: the numbers come
+        back as they were written, bit for bit.
+
+        Parameters
+        ----------
+        path : path
+            A ``.npz`` or ``.safetensors`` file with the entries W, (C, S), and, for a bias, B,
+            (S,), in float16, float32 or float64: from `save`, numpy.savez,
+            numpy.savez_compressed or safetensors.
+        xp : module
+            The array library: numpy, torch, jax.numpy, ...
+        device : optional
+            The device, as the library names it.
+        max_bytes : int
+            The most that W and B may take together; 16 GiB by default. Whatever it is, a
+            compressed array of more than 16 MiB may be no more than 100 times as large as its
+            compressed bytes: trained weights shrink far less, and zip bombs far more.
+
+        Returns
+        -------
+        FullyConnected
+            W and B in the dtypes that the file has, and B None where it has none.
+
+        Raises
+        ------
+        ValueError
+            For a file that holds anything but W and B, other bytes than it says, or more than
+            `max_bytes`.
+        TypeError
+            For dtypes that are not real floating, or that the library does not hold.
+        OSError
+            If there is no such file, or it can't be read.
+        ImportError
+            For ``.safetensors`` where that package is not installed.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np
+        >>> import fc_arrayapi as fc
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(folder + "/layer.npz", W=np.ones((3, 2), "float32"))
+        ...     fc.FullyConnected.load(folder + "/layer.npz")
+        FullyConnected(C=3, S=2, bias=False, dtype=float32, xp=numpy, device=cpu)
+        """
+        space = namespace.wrapped(xp)
+        W, B = weights.load_weights(path, max_bytes)
+        return cls(
+            namespace.from_numpy(W, space, device=device),
+            None if B is None else namespace.from_numpy(B, space, device=device),
+        )
+
+    @classmethod
+    def from_torch(cls, module: Any) -> FullyConnected:
+        """Copy a ``torch.nn.Linear`` into a layer of torch tensors.
+
+        Parameters
+        ----------
+        module : torch.nn.Linear
+            Its weight is (S, C), its bias (S,) or None. Real floating dtype.
+
+        Returns
+        -------
+        FullyConnected
+            Copies of the weight, turned to (C, S), and of the bias, in their dtype, on their
+            device, and without their gradients.
+
+        Raises
+        ------
+        TypeError
+            For another module, and for a dtype that is not real floating.
+        ImportError
+            If torch is not installed.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected.from_torch(torch.nn.Linear(3, 2))
+        FullyConnected(C=3, S=2, bias=True, dtype=float32, xp=torch, device=cpu)
+        """
+        torch = _torch()
+        if not isinstance(module, torch.nn.Linear):
+            raise TypeError(f"from_torch takes a torch.nn.Linear, not a {type(module).__qualname__}")
+        xp = namespace.of(module.weight.detach())
+        return cls(
+            xp.asarray(module.weight.detach().T, copy=True),
+            None if module.bias is None else xp.asarray(module.bias.detach(), copy=True),
+        )
+
+    def to_torch(self) -> Any:
+        """Return a ``torch.nn.Linear`` with copies of W and B.
+
+        Returns
+        -------
+        torch.nn.Linear
+            Its weight is W turned to torch's (S, C), its bias is B, (S,), or None. Both have the
+            dtype of W, and its device if W is an array of torch, JAX or CuPy.
+
+        Raises
+        ------
+        TypeError
+            If B has another dtype than W: nothing is rounded. Also for a dtype that torch has not.
+        ImportError
+            If torch is not installed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected(np.ones((3, 2)), np.zeros(2)).to_torch()
+        Linear(in_features=3, out_features=2, bias=True)
+        """
+        torch = _torch()
+        if self.B is not None:
+            w, b = namespace.dtype_name(self.W.dtype), namespace.dtype_name(self.B.dtype)
+            if w != b:
+                raise TypeError(
+                    f"to_torch: W has dtype {w} and B has {b}; a torch.nn.Linear has one dtype: convert one of them "
+                    f"first, for example FullyConnected(W, xp.astype(B, xp.{w}))"
+                )
+        weight = _tensor(self.W).T
+        module = torch.nn.utils.skip_init(
+            torch.nn.Linear, *self.W.shape, bias=self.B is not None, device=weight.device, dtype=weight.dtype
+        )
+        with torch.no_grad():
+            module.weight.copy_(weight)
+            if self.B is not None:
+                module.bias.copy_(_tensor(self.B))
+        return module
+
+    def __repr__(self) -> str:
+        C, S = self.W.shape
+        return f"FullyConnected(C={C}, S={S}, bias={self.B is not None}, {namespace.describe(self.W)})"
+
+
+def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> NumPyArray:
+    """Draw a weight of shape (C, S) in float64."""
+    if initializer == "glorot_uniform":
+        limit = (6 / max(1, C + S)) ** 0.5
+        return rng.uniform(-limit, limit, (C, S))
+    if initializer == "he_uniform":
+        limit = (6 / max(1, C)) ** 0.5
+        return rng.uniform(-limit, limit, (C, S))
+    if initializer == "lecun_normal":
+        return rng.normal(0.0, max(1, C) ** -0.5, (C, S))
+    if initializer == "zeros":
+        return np.zeros((C, S))
+    raise ValueError(f"initializer is {initializer!r}: choose one of {', '.join(map(repr, INITIALIZERS))}")
+
+
+def _torch() -> Any:
+    """Return torch, which is imported only when it is used."""
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("a torch.nn.Linear needs PyTorch: pip install torch") from None
+    return torch
+
+
+def _tensor(array: Array) -> Any:
+    """Give an array to torch without changing its dtype."""
+    torch = _torch()
+    if isinstance(array, torch.Tensor):
+        return array.detach()
+    if library(namespace.of(array)).dlpack_to_torch:  # keeps bfloat16, and the device
+        return torch.from_dlpack(array)
+    host = namespace.to_numpy(array)
+    return torch.from_numpy(host.astype(host.dtype.newbyteorder("=")))

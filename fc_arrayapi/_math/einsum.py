@@ -1,0 +1,67 @@
+"""einsum in memory: checked operands, then one step for one operand or two, or the steps of a path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._arrays import namespace
+from .._arrays.namespace import Array, Namespace, keep
+from .._arrays.text import in_code
+from .lowering import Step, lower
+from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
+
+# Subscripts with types, dtypes and ranks of operands for which only sizes are left to check.
+_READY: dict[Any, tuple[Namespace, Equation, Step | None]] = {}
+
+
+def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto") -> Array:
+    """Contract arrays in memory."""
+    try:
+        xp, equation, step = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
+    except (AttributeError, KeyError, TypeError):
+        operands, xp, equation, step = _prepared(subscripts, operands)
+    for operand, axis, other, other_axis in equation.equal:
+        if operands[operand].shape[axis] != operands[other].shape[other_axis]:
+            check_sizes(subscripts, equation, operands)
+            break
+    if step is not None:
+        return step(xp, *operands)
+    remaining = list(operands)
+    for positions, text in find_path(equation, operands, optimize):
+        remaining.append(lower(text)(xp, *[remaining.pop(position) for position in positions]))
+    return remaining[0]
+
+
+def _prepared(
+    subscripts: str, operands: tuple[Array, ...]
+) -> tuple[tuple[Array, ...], Namespace, Equation, Step | None]:
+    """Check everything but sizes; what needs no work the next time is kept in _READY."""
+    xp, equation, promoted = prepare(subscripts, operands)
+    step = lower(equation.text) if len(operands) <= 2 else None
+    if promoted is operands:
+        keep(_READY, (subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]), (xp, equation, step))
+    return promoted, xp, equation, step
+
+
+def prepare(subscripts: str, operands: tuple[Array, ...]) -> tuple[Namespace, Equation, tuple[Array, ...]]:
+    """Check libraries, dtypes and ranks, and promote the operands to one dtype.
+
+    Operands that have one dtype are returned as the tuple they came in.
+    """
+    if not operands:
+        raise SubscriptsError(f"{shown(subscripts)}: there are no operands")
+    names = [f"operand {position}" for position in range(len(operands))]
+    xp = namespace.common(names, operands, lifted=names[1:])
+    for name, operand in zip(names, operands, strict=True):
+        if not namespace.is_numeric(xp, operand.dtype):
+            raise TypeError(
+                f"{shown(subscripts)}: {name} has dtype {namespace.dtype_name(operand.dtype)}; einsum takes numbers: "
+                f"convert it first, for example xp.astype({in_code(name)}, xp.int64)"
+            )
+    equation = parse(subscripts, *[len(operand.shape) for operand in operands])
+    dtype = operands[0].dtype
+    if any(operand.dtype != dtype for operand in operands):
+        # Before any step, so that no operand is summed in a narrower dtype than the result's.
+        dtype = xp.result_type(*[operand.dtype for operand in operands])
+        operands = tuple(namespace.cast(namespace.of(operand), operand, dtype) for operand in operands)
+    return xp, equation, operands

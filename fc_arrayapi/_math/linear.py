@@ -1,0 +1,114 @@
+"""The layer in memory: checked arguments, any number of leading axes. Dask calls these functions on its blocks.
+
+Leading axes are merged into one before a product and restored after it, so each formula is a product of two matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .._arrays.namespace import Array, Namespace, cast
+from .checks import check_acc_dtype, check_backward, check_forward, check_grad_bias, check_grad_input, check_grad_weight
+from .equations import FORWARD, GRAD_INPUT, sum_dtypes
+from .lowering import lower
+from .summation import sum_products, sum_rows
+
+# A Y with as many elements as this gets its bias in place.
+IN_PLACE_ELEMENTS = 2**16
+
+_product, _product_with_transpose = lower(FORWARD), lower(GRAD_INPUT)
+
+
+def forward(X: Array, W: Array, B: Array | None = None) -> Array:
+    """Return Y = XW + B."""
+    xp = check_forward(X, W, B)
+    if B is not None and B.dtype != W.dtype:
+        W = wide_weight(xp, X, W, B)
+    Y = _product(xp, X if X.ndim == 2 else rows(xp, X), W)
+    if B is not None:
+        Y = _add_bias(xp, Y, B)
+    return Y if X.ndim == 2 else unrows(xp, Y, X)
+
+
+def grad_input(dY: Array, W: Array) -> Array:
+    """Return dX."""
+    xp = check_grad_input(dY, W)
+    return unrows(xp, _product_with_transpose(xp, rows(xp, dY), W), dY)
+
+
+def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
+    """Return dW; one that is not `rounded` is still in the dtype of its sums, to be added to others."""
+    xp = check_grad_weight(X, dY)
+    return _grad_weight(xp, rows(xp, X), rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
+
+
+def grad_bias(dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
+    """Return dB; `rounded` as in `grad_weight`."""
+    xp = check_grad_bias(dY)
+    return _grad_bias(xp, rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
+
+
+def backward(
+    X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any = None
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Return dX, dW and dB, and None for those that are not in `needs`."""
+    xp = check_backward(X, W, dY)
+    acc_dtype = check_acc_dtype(xp, acc_dtype)
+    x, dy = rows(xp, X), rows(xp, dY)
+    return (
+        unrows(xp, _product_with_transpose(xp, dy, W), X) if "dX" in needs else None,
+        _grad_weight(xp, x, dy, acc_dtype) if "dW" in needs else None,
+        _grad_bias(xp, dy, acc_dtype) if "dB" in needs else None,
+    )
+
+
+def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any, rounded: bool = True) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
+    total = sum_products(xp, X, dY, acc_dtype)
+    return cast(xp, total, dtype) if rounded else total
+
+
+def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any, rounded: bool = True) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
+    total = sum_rows(xp, dY, acc_dtype)
+    return cast(xp, total, dtype) if rounded else total
+
+
+def wide_weight(xp: Namespace, X: Array, W: Array, B: Array) -> Array:
+    """Return W in the dtype of Y, so that a wider B is not added to a product that is already rounded."""
+    return cast(xp, W, xp.result_type(X.dtype, W.dtype, B.dtype))
+
+
+def rows(xp: Namespace, array: Array) -> Array:
+    """Merge the leading axes into one: (C,) and (A, B, C) become (1, C) and (A*B, C)."""
+    if array.ndim == 2:
+        return array
+    n = 1
+    for size in array.shape[:-1]:
+        n *= size
+    return xp.reshape(array, (n, array.shape[-1]))
+
+
+def unrows(xp: Namespace, matrix: Array, like: Array) -> Array:
+    """Give a result the leading axes of `like`."""
+    return matrix if like.ndim == 2 else xp.reshape(matrix, (*like.shape[:-1], matrix.shape[-1]))
+
+
+def _add_bias(xp: Namespace, Y: Array, B: Array) -> Array:
+    """Add B to a fresh Y, in place where the library can, so that no second array of Y's size is held.
+
+    A small Y is faster out of place: half of it lies in the cache of another core.
+    Immutable arrays (JAX) are rebound by ``+=``. torch.func.vmap over B alone cannot write a
+    batch into an unbatched Y and raises before it writes: then the sum is made out of place.
+    """
+    n, s = Y.shape
+    if n is None or n * s < IN_PLACE_ELEMENTS:
+        return Y + B
+    if Y.dtype == B.dtype or xp.result_type(Y.dtype, B.dtype) == Y.dtype:
+        try:
+            Y += B
+        except RuntimeError:
+            return Y + B
+        return Y
+    return Y + B

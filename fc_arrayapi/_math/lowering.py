@@ -1,0 +1,241 @@
+"""One contraction of one or two arrays, lowered to functions of the array API standard.
+
+The standard has no einsum. A contraction of two arrays that share a summed index is one
+``matmul`` here, batched where they share a kept index too: never a broadcast product that
+is summed afterwards. Arrays are turned and merged into matrices with as few copies as
+their order of axes allows. How that is done depends on the equation alone, so it is worked
+out once for each equation and kept; what is kept holds no arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .._arrays.namespace import Array, Namespace, cast, keep, sum_in_own_dtype
+
+# Takes the namespace and the operands, whose sizes are the caller's to check.
+Step = Callable[..., Array]
+
+_STEPS: dict[str, Step] = {}
+
+
+def lower(equation: str) -> Step:
+    """Return the function that contracts one or two arrays by this equation.
+
+    Parameters
+    ----------
+    equation : str
+        Explicit, without ellipsis or spaces: ``"nc,cs->ns"``.
+
+    Returns
+    -------
+    callable
+        Takes the namespace and the operands, and checks nothing. What it returns may be a view of an operand
+        where the equation only turns its axes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lower("nc,ns->cs")(np, np.ones((5, 2)), np.ones((5, 3))).shape
+    (2, 3)
+    """
+    step = _STEPS.get(equation)
+    if step is None:
+        inputs, output = equation.split("->")
+        left, comma, right = inputs.partition(",")
+        step = _two(left, right, output) if comma else _one(left, output)
+        keep(_STEPS, equation, step)
+    return step
+
+
+def _one(labels: str, output: str) -> Step:
+    """Take diagonals, sum what the output has not, turn the rest."""
+    repeated = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    diagonals = []
+    for label in repeated:
+        own = [axis for axis, other in enumerate(labels) if other == label]
+        rest = [axis for axis, other in enumerate(labels) if other != label]
+        diagonals.append((_turn(own + rest), len(own)))
+        labels = label + "".join(labels[axis] for axis in rest)
+    summed = tuple(axis for axis, label in enumerate(labels) if label not in output)
+    kept = "".join(label for label in labels if label in output)
+    turn = _turn([kept.index(label) for label in output])
+
+    def step(xp: Namespace, x: Array) -> Array:
+        for order, count in diagonals:
+            x = _diagonal(xp, x, order, count)
+        if summed:
+            x = sum_in_own_dtype(xp, x, summed)
+        return x if turn is None else xp.permute_dims(x, turn)
+
+    return step
+
+
+def _diagonal(xp: Namespace, x: Array, order: tuple[int, ...] | None, count: int) -> Array:
+    """Put the diagonal of `count` axes first: they are merged, and every (1 + n + n^2...)th entry is taken."""
+    if order is not None:
+        x = xp.permute_dims(x, order)
+    n = x.shape[0]
+    step = 1
+    for _ in range(count - 1):
+        step = step * n + 1
+    return xp.reshape(x, (n**count, *x.shape[count:]))[::step, ...]
+
+
+def _two(left: str, right: str, output: str) -> Step:
+    """Reduce each operand to the indices that the other or the output has, then multiply."""
+    reduced = [
+        "".join(label for label in dict.fromkeys(own) if label in other or label in output)
+        for own, other in ((left, right), (right, left))
+    ]
+    reductions = [
+        None if before == after else _one(before, after) for before, after in zip((left, right), reduced, strict=True)
+    ]
+    product = _product(reduced[0], reduced[1], output)
+    if reductions == [None, None]:
+        return product
+
+    def step(xp: Namespace, a: Array, b: Array) -> Array:
+        a = a if reductions[0] is None else reductions[0](xp, a)
+        b = b if reductions[1] is None else reductions[1](xp, b)
+        return product(xp, a, b)
+
+    return step
+
+
+def _product(left: str, right: str, output: str) -> Step:
+    """Multiply two operands without repeated indices, each of which the other or the output has."""
+    summed = [label for label in left if label in right and label not in output]
+    if not summed:
+        return _outer(left, right, output)
+    plans = [
+        _MatrixProduct(*operands, output, "".join(batch), "".join(order), swapped)
+        for swapped, operands in ((False, (left, right)), (True, (right, left)))
+        for batch in _orders([label for label in left if label in right and label in output], output, left, right)
+        for order in _orders(summed, left, right)
+    ]
+    return min(plans, key=lambda plan: plan.cost).step()
+
+
+def _orders(labels: Sequence[str], *like: str) -> list[tuple[str, ...]]:
+    """Return the orders that the labels have in each of `like`."""
+    return list(dict.fromkeys(tuple(label for label in other if label in labels) for other in like))
+
+
+def _outer(left: str, right: str, output: str) -> Step:
+    """Multiply entry by entry, with each operand's axes where the output has them."""
+    turns, places = [], []
+    for labels in (left, right):
+        turns.append(_turn([labels.index(label) for label in output if label in labels]))
+        index = tuple(slice(None) if label in labels else None for label in output)
+        places.append(None if None not in index else index)
+
+    def place(xp: Namespace, x: Array, turn: tuple[int, ...] | None, index: tuple[slice | None, ...] | None) -> Array:
+        if turn is not None:
+            x = xp.permute_dims(x, turn)
+        return x if index is None else x[index]
+
+    def step(xp: Namespace, a: Array, b: Array) -> Array:
+        return xp.multiply(place(xp, a, turns[0], places[0]), place(xp, b, turns[1], places[1]))
+
+    return step
+
+
+class _MatrixProduct:
+    """One way to write a contraction as ``matmul``: which operand is left, in which order indices are merged."""
+
+    def __init__(self, left: str, right: str, output: str, batch: str, summed: str, swapped: bool) -> None:
+        shared = batch + summed
+        rows = "".join(label for label in left if label not in shared)
+        columns = "".join(label for label in right if label not in shared)
+        self.batch, self.swapped = len(batch), swapped
+        self.rows, self.columns, self.summed = len(rows), len(columns), len(summed)
+        result = batch + rows + columns
+        self.turn_result = _turn([result.index(label) for label in output])
+        self.turn_left, self.flip_left = self._matrix(left, batch, rows, summed)
+        self.turn_right, self.flip_right = self._matrix(right, batch, summed, columns)
+        # A turn that is merged afterwards copies; any other turn is a view.
+        self.cost = (
+            self._copies(self.turn_left, rows, summed)
+            + self._copies(self.turn_right, summed, columns)
+            + (self.turn_result is not None) * 0.5
+            + swapped * 0.01
+        )
+
+    @staticmethod
+    def _matrix(labels: str, batch: str, first: str, second: str) -> tuple[tuple[int, ...] | None, bool]:
+        """Return how axes are turned, and whether the matrix is then flipped: (second, first) for (first, second)."""
+        if labels == batch + second + first and labels != batch + first + second:
+            return None, True
+        return _turn([labels.index(label) for label in batch + first + second]), False
+
+    @staticmethod
+    def _copies(turn: tuple[int, ...] | None, first: str, second: str) -> float:
+        if turn is None:
+            return 0.0
+        return 4.0 if len(first) > 1 or len(second) > 1 else 1.0
+
+    def step(self) -> Step:
+        """Return the function that does it."""
+        simple = self.batch == 0 and self.rows == self.columns == self.summed == 1
+        if simple and self.turn_result is None:  # two matrices: the layer's own equations
+            turn_left = self.flip_left or self.turn_left is not None
+            turn_right = self.flip_right or self.turn_right is not None
+            product = _MATRICES[turn_left, turn_right]
+            return (lambda xp, a, b: product(xp, b, a)) if self.swapped else product
+
+        def general(xp: Namespace, a: Array, b: Array) -> Array:
+            if self.swapped:
+                a, b = b, a
+            if self.turn_left is not None:
+                a = xp.permute_dims(a, self.turn_left)
+            if self.turn_right is not None:
+                b = xp.permute_dims(b, self.turn_right)
+            a, a_free = self._merge(xp, a, self.rows, self.flip_left, left=True)
+            b, b_free = self._merge(xp, b, self.columns, self.flip_right, left=False)
+            y = _matmul(xp, a, b)
+            shape = (*a.shape[: self.batch], *a_free, *b_free)
+            if y.ndim != len(shape) or self.rows > 1 or self.columns > 1:
+                y = xp.reshape(y, shape)
+            return y if self.turn_result is None else xp.permute_dims(y, self.turn_result)
+
+        return general
+
+    def _merge(self, xp: Namespace, x: Array, free: int, flip: bool, *, left: bool) -> tuple[Array, tuple[int, ...]]:
+        """Merge free and summed axes into a matrix, and return it with the sizes of the free axes."""
+        shape = x.shape
+        # Where the free axes come first: in a left operand, or in a right one that is flipped.
+        free_first = left != flip
+        split = self.batch + (free if free_first else self.summed)
+        batch, first, second = shape[: self.batch], shape[self.batch : split], shape[split:]
+        sizes = first if free_first else second
+        if free == 0 and self.batch == 0:  # a vector
+            return xp.reshape(x, (math.prod(shape),)) if self.summed != 1 else x, sizes
+        if free != 1 or self.summed != 1:
+            x = xp.reshape(x, (*batch, math.prod(first), math.prod(second)))
+        if flip:
+            x = x.T if x.ndim == 2 else xp.matrix_transpose(x)
+        return x, sizes
+
+
+def _matmul(xp: Namespace, a: Array, b: Array) -> Array:
+    """Multiply matrices of any two dtypes: torch does not promote float16 and bfloat16, and the operator skips 6 us."""
+    if a.dtype != b.dtype:
+        dtype = xp.result_type(a.dtype, b.dtype)
+        a, b = cast(xp, a, dtype), cast(xp, b, dtype)
+    return a @ b
+
+
+# Products of two matrices, by: is the left one turned, is the right one.
+_MATRICES: dict[tuple[bool, bool], Step] = {
+    (False, False): lambda xp, a, b: a @ b if a.dtype == b.dtype else _matmul(xp, a, b),
+    (False, True): lambda xp, a, b: a @ b.T if a.dtype == b.dtype else _matmul(xp, a, b.T),
+    (True, False): lambda xp, a, b: a.T @ b if a.dtype == b.dtype else _matmul(xp, a.T, b),
+    (True, True): lambda xp, a, b: a.T @ b.T if a.dtype == b.dtype else _matmul(xp, a.T, b.T),
+}
+
+
+def _turn(order: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the axes for ``permute_dims``, or None where they stay as they are."""
+    return None if list(order) == list(range(len(order))) else tuple(order)

@@ -1,0 +1,172 @@
+"""Subscripts of an einsum: parsed, checked against the operands, and the order in which several are contracted.
+
+opt_einsum parses the subscripts and finds the path. An index has one size: an axis of size 1 does not broadcast.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import opt_einsum
+
+from .._arrays.namespace import Array, keep
+from .._arrays.text import is_unknown
+
+# Stands for an unknown size where a path is chosen.
+ASSUMED_SIZE = 1000
+
+
+class SubscriptsError(ValueError):
+    """The subscripts of an einsum are malformed, or do not fit the operands' ranks."""
+
+
+@dataclass(frozen=True, eq=False)  # known by identity, which is quick to look up
+class Equation:
+    """Subscripts with the ellipsis written out: one letter for each axis."""
+
+    text: str
+    inputs: tuple[str, ...]
+    output: str
+    # The letters that stand for axes of an ellipsis.
+    unnamed: str
+    # Axes that must have one size: (operand, axis, other operand, its axis).
+    equal: tuple[tuple[int, int, int, int], ...]
+
+
+# The steps of a contraction: the positions of the operands to take out, and their equation; the result is appended.
+Path = tuple[tuple[tuple[int, ...], str], ...]
+
+_EQUATIONS: dict[tuple[str | int, ...], Equation] = {}
+_PATHS: dict[Any, Path] = {}
+
+
+def parse(subscripts: str, *ranks: int) -> Equation:
+    """Write the ellipsis out and check the subscripts against the ranks; kept for the next call."""
+    key: tuple[str | int, ...] = (subscripts, *ranks)
+    return _EQUATIONS.get(key) or keep(_EQUATIONS, key, _parse(subscripts, *ranks))
+
+
+def _parse(subscripts: str, *ranks: int) -> Equation:
+    for character in subscripts:
+        if not (character in ",.-> " or (character.isascii() and character.isalpha()) or ord(character) > 127):
+            raise SubscriptsError(f"{shown(subscripts)}: {character!r} is no letter that can name an index")
+    try:
+        written, output, _ = opt_einsum.parser.parse_einsum_input((subscripts, *[(1,) * n for n in ranks]), shapes=True)
+    except Exception as error:
+        raise SubscriptsError(f"{shown(subscripts)}: {error}") from None
+    inputs = tuple(written.split(","))
+    for position, (labels, rank) in enumerate(zip(inputs, ranks, strict=True)):
+        if len(labels) != rank:
+            raise SubscriptsError(
+                f"{shown(subscripts)}: operand {position} has {rank} axes, its subscripts name {len(labels)}"
+            )
+    for character in output:
+        if not any(character in labels for labels in inputs):
+            raise SubscriptsError(f"{shown(subscripts)}: the output has {character!r}, the operands have not")
+    first: dict[str, tuple[int, int]] = {}
+    equal = []
+    for operand, labels in enumerate(inputs):
+        for axis, label in enumerate(labels):
+            if label in first:
+                equal.append((*first[label], operand, axis))
+            first.setdefault(label, (operand, axis))
+    unnamed = "".join(label for label in first if label not in subscripts)
+    return Equation(f"{written}->{output}", inputs, output, unnamed, tuple(equal))
+
+
+def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) -> None:
+    """Raise if an index has two sizes; sizes that are not known pass."""
+    for operand, axis, other, other_axis in equation.equal:
+        size, other_size = operands[operand].shape[axis], operands[other].shape[other_axis]
+        if size == other_size or is_unknown(size) or is_unknown(other_size):
+            continue
+        label = equation.inputs[operand][axis]
+        index = "an axis of the ellipsis" if label in equation.unnamed else f"index {label}"
+        hint = "; an axis of size 1 does not broadcast" if 1 in (size, other_size) else ""
+        raise ValueError(
+            f"{shown(subscripts)}: {index}: operand {operand} has {size} (axis {axis}), "
+            f"operand {other} has {other_size} (axis {other_axis}){hint}"
+        )
+
+
+def find_path(equation: Equation, operands: Sequence[Array], optimize: Any) -> Path:
+    """Return the steps in which three operands or more are contracted."""
+    sizes: dict[str, int] = {}
+    for labels, operand in zip(equation.inputs, operands, strict=True):
+        sizes.update(
+            (label, int(size)) for label, size in zip(labels, operand.shape, strict=True) if not is_unknown(size)
+        )
+    known = tuple(tuple(sizes.get(label, ASSUMED_SIZE) for label in labels) for labels in equation.inputs)
+    if not (optimize is None or isinstance(optimize, (str, bool, list, tuple))):  # an optimizer may go on searching
+        return _find_path(equation, known, optimize)
+    key = (equation, known, type(optimize), repr(optimize))
+    return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize))
+
+
+def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: Any) -> Path:
+    try:
+        path, _ = opt_einsum.contract_path(equation.text, *shapes, shapes=True, optimize=optimize)
+        groups = [tuple(map(operator.index, group)) for group in path]
+    except Exception as error:
+        raise ValueError(
+            f"optimize is {optimize!r}, by which opt_einsum finds no path ({type(error).__name__}: {error}): pass "
+            f"'auto', 'greedy', 'optimal', an optimizer of opt_einsum, or a path such as [(0, 1), (0, 1)]"
+        ) from error
+    remaining = list(equation.inputs)
+    steps = []
+    for group in groups:
+        # A group of more than two is contracted two at a time, from the left.
+        if not all(-len(remaining) <= position < len(remaining) for position in group):
+            raise ValueError(f"optimize: the step {group} of the path names more than {len(remaining)} operands")
+        positions = sorted({position % len(remaining) for position in group})
+        while True:
+            taken = positions[:2]
+            terms = [remaining[position] for position in taken]
+            for position in reversed(taken):
+                remaining.pop(position)
+            needed = set(equation.output).union(*remaining)
+            result = "".join(label for label in dict.fromkeys("".join(terms)) if label in needed)
+            if not remaining:
+                result = equation.output
+            # Popped one after the other, so the second position has moved.
+            pops = tuple(position - index for index, position in enumerate(taken))
+            steps.append((pops, f"{','.join(terms)}->{result}"))
+            remaining.append(result)
+            if len(positions) <= 2:
+                break
+            positions = [position - 2 for position in positions[2:]] + [len(remaining) - 1]
+    if len(remaining) != 1:
+        raise ValueError(f"optimize: the path {groups} leaves {len(remaining)} operands: it must end with one")
+    return tuple(steps)
+
+
+def from_interleaved(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
+    """Turn opt_einsum's interleaved form into subscripts and operands."""
+    try:
+        subscripts, operands = opt_einsum.parser.convert_interleaved_input(arguments)
+    except Exception as error:
+        raise SubscriptsError(
+            "einsum takes subscripts and arrays, or arrays and lists of indices in turn, "
+            f"einsum(X, [0, 1], W, [1, 2], [0, 2]): {error}"
+        ) from None
+    return subscripts, operands
+
+
+def tensordot_subscripts(ndim: int, other_ndim: int, own: tuple[int, ...], others: tuple[int, ...]) -> str:
+    """Return the subscripts that contract these axes of two arrays."""
+    letters = [opt_einsum.get_symbol(axis) for axis in range(ndim + other_ndim)]
+    left, right = letters[:ndim], letters[ndim:]
+    if len(own) != len(others):
+        raise ValueError(f"axes: {len(own)} axes of a meet {len(others)} of b: name as many of each")
+    for axis, other in zip(own, others, strict=True):
+        right[other] = left[axis]
+    kept = [letter for letter in (*left, *right) if (letter in left) != (letter in right)]
+    return f"{''.join(left)},{''.join(right)}->{''.join(kept)}"
+
+
+def shown(subscripts: str) -> str:
+    """Write subscripts as messages begin with them."""
+    return f"einsum {subscripts!r}"

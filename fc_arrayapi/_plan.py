@@ -1,0 +1,387 @@
+"""What a pass over a lazy batch will take, before it is run: arithmetic, bytes, blocks, tasks, memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from . import _linear
+from ._arrays import namespace
+from ._arrays.libraries import library
+from ._arrays.namespace import Array, Namespace
+from ._arrays.text import size_text
+from ._dask import blocks, inspect, unify_chunks
+from ._dask import linear as layer_on_dask
+from ._files.open import BLOCK_BYTES
+from ._files.source import Source
+from ._math import checks
+from ._math.equations import AXES, GRADIENTS, axis_label, result_dtype, sum_dtypes
+from ._math.summation import Schedule, schedule
+
+# Below this, and with many blocks, the millisecond that Dask spends on a block's tasks is most of the time.
+SMALL_BLOCK = 8 * 2**20
+MANY_BLOCKS = 100
+LARGE_BLOCK = 2**30
+# Memory of blocks below this stays with glibc's allocator when they are done (M_MMAP_THRESHOLD grows to 32 MiB).
+KEPT_BLOCK = 2**25
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What a pass will take; it prints as a table. None stands for what unknown block sizes leave open.
+
+    Parameters
+    ----------
+    results : tuple of str
+        What the pass makes: ``("Y",)`` or ``("dX", "dW", "dB")``.
+    flops : int or None
+        Additions and multiplications: 2NCS for Y; for the gradients twice that, and NS.
+    bytes_read : int or None
+        X, W and dY, each once, which is what a pass of `compute` or `store` reads.
+    bytes_written : int or None
+        The results.
+    blocks : int
+        Blocks of the batch, which are those of X; 1 in memory.
+    block_bytes : int or None
+        Bytes of the largest block of X, with all C features unless they stay in several blocks.
+    tasks : int
+        Dask's tasks before it fuses some, those that make X and dY included; 1 in memory.
+    threads : int
+        Threads of a worker: blocks that are worked on at once.
+    peak_memory : int or None
+        An estimate of the anonymous memory in bytes that the pass takes on top, for each worker:
+        the blocks of X, dY and the result that its threads work on, a copy of W, and for dW
+        log2(blocks) + 2 partial sums, two more for each further thread. Y and dX are counted
+        block by block, as `store` writes them; `compute` holds them whole, which adds their
+        `bytes_written`. Blocks of ``.npy`` files and of NumPy arrays are not counted: they stay
+        where they are. Of Zarr arrays the chunks that are read at a time count beside the
+        block, twice if they are compressed.
+    warnings : tuple of str
+        What will make the pass slow or fail, each with what to do.
+    """
+
+    results: tuple[str, ...]
+    flops: int | None
+    bytes_read: int | None
+    bytes_written: int | None
+    blocks: int
+    block_bytes: int | None
+    tasks: int
+    threads: int
+    peak_memory: int | None
+    warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+        rows = {
+            "pass for": ", ".join(self.results),
+            "flops": "unknown" if self.flops is None else f"{self.flops:.3g}",
+            "read": size_text(self.bytes_read),
+            "written": size_text(self.bytes_written),
+            "blocks of X": f"{self.blocks:,} of {size_text(self.block_bytes)}",
+            "tasks": f"{self.tasks:,}",
+            "peak memory": f"{size_text(self.peak_memory)} with {threads}",
+        }
+        lines = [f"{name:<12} {value}" for name, value in rows.items()]
+        return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
+
+
+def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
+    """Say what a pass over the batch will take. Nothing is computed.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+        The batch, a lazy Dask array. An array in memory is one block, without warnings.
+    W : array, shape (C, S)
+        The weight.
+    dY : array, shape (..., S), optional
+        The gradient of the loss with respect to Y. Without it the plan is that of `forward`,
+        Y = XW + B; with it that of `backward`, one pass that makes dX, dW and dB.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `forward` and `backward`.
+
+    Examples
+    --------
+    >>> import dask, numpy as np, dask.array as da
+    >>> import fc_arrayapi as fc
+    >>> X = da.ones((1_000_000, 256), chunks=(125_000, 256), dtype="float32")
+    >>> W = np.ones((256, 10), dtype="float32")
+    >>> with dask.config.set(num_workers=2):
+    ...     fc.plan(X, W)
+    pass for     Y
+    flops        5.12e+09
+    read         977 MiB
+    written      38.1 MiB
+    blocks of X  8 of 122 MiB
+    tasks        17
+    peak memory  254 MiB with 2 threads
+    """
+    xp = checks.check_forward(X, W, None) if dY is None else checks.check_backward(X, W, dY)
+    if not namespace.is_chunked(xp):
+        return _in_memory(xp, X, W, dY)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # that features stay in several blocks is said by building
+        made: tuple[Any, ...] = (_linear.forward(X, W),) if dY is None else tuple(_linear.backward(X, W, dY))
+    threads, limit = inspect.workers(*made)
+    c, s = _features_of_block(X, W, dY)
+    features = c, s, max(made[0].chunks[-1])
+    sizes = _Sizes.of(namespace.of(X._meta), X, W, dY, _most_rows(X), math.prod(X.numblocks[:-1]), features)
+    inputs = {"X": X} if dY is None else {"X": X, "dY": dY}
+    advice = list(dict.fromkeys(str(warning.message) for warning in caught))
+    advice += [] if advice else _feature_advice(inputs)
+    advice += _batch_advice(X, dY, sizes, threads)
+    held = [_held(array, X, sizes.block(name), n) for (name, array), n in zip(inputs.items(), (c, s), strict=False)]
+    peak = sizes.peak(held, threads)
+    advice += _memory_advice(sizes, peak, threads, limit)
+    return sizes.plan(inspect.count_tasks(*made), threads, peak, advice)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """The sizes of one pass; N and rows are nan where unknown."""
+
+    N: float
+    C: int
+    S: int
+    c: int  # features of a block of X: all of them, unless they stay in several
+    s: int  # of W or dY
+    made: int  # of Y or dX
+    rows: float  # of the largest block
+    blocks: int
+    itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
+    acc_itemsize: int  # of the partial sums of dW
+    product_row: int  # the bytes of a row that is converted before Y or dX is made of it
+    sum_row: int  # the bytes of the rows of X and dY that are converted before dW is made of them
+    cut: Schedule  # of the sum of dW over a block
+
+    @classmethod
+    def of(
+        cls,
+        xp: Namespace,
+        X: Array,
+        W: Array,
+        dY: Array | None,
+        rows: float,
+        blocks: int,
+        features: tuple[int, int, int],
+    ) -> _Sizes:
+        C, S = W.shape
+        given = {"X": X, "W": W} if dY is None else {"X": X, "W": W, "dY": dY}
+        dtypes = {name: array.dtype for name, array in given.items()}
+        results = ("Y",) if dY is None else GRADIENTS
+        dtypes |= {name: result_dtype(xp, name, given) for name in results}
+        acc_dtype, sum_row = X.dtype, 0
+        if dY is not None:
+            acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype))[1]
+            sum_row = _converted(xp, X.dtype, acc_dtype, C) + _converted(xp, dY.dtype, acc_dtype, S)
+        operand, result = ("X", "Y") if dY is None else ("dY", "dX")
+        product_row = _converted(xp, dtypes[operand], dtypes[result], C if dY is None else S)
+        itemsize = {name: _itemsize(xp, dtype) for name, dtype in dtypes.items()}
+        cut, N = schedule(library(xp), int(rows) if rows == rows else rows, C, S), math.prod(X.shape[:-1])
+        return cls(N, C, S, *features, rows, blocks, itemsize, _itemsize(xp, acc_dtype), product_row, sum_row, cut)
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        return GRADIENTS if "dY" in self.itemsize else ("Y",)
+
+    def bytes(self, name: str) -> float:
+        """Return the size of X, W, Y or a gradient."""
+        sizes = {"n": self.N, "c": self.C, "s": self.S}
+        return math.prod(sizes[axis] for axis in AXES[name]) * self.itemsize[name]
+
+    def block(self, name: str) -> float:
+        """Return the size of the largest block of X, Y, dY or dX."""
+        features = {"X": self.c, "dY": self.s, "Y": self.made, "dX": self.made}
+        return self.rows * features[name] * self.itemsize[name]
+
+    def sums(self, threads: int) -> float:
+        """Return the bytes of the partial sums of dW that are held at once; each further thread has two more."""
+        if self.results == ("Y",):
+            return 0
+        terms = min(_terms(self.blocks) + 2 * (threads - 1), self.blocks + 1)  # all, and a sum of two of them
+        return terms * self.C * self.S * self.acc_itemsize
+
+    @property
+    def products(self) -> tuple[float, float]:
+        """The bytes of what a block's part of dW is added up from, and of X and dY in another dtype for it.
+
+        See summation.schedule.
+        """
+        if self.results == ("Y",):
+            return 0, 0
+        if not self.cut.leaf_rows:
+            return 0, self.rows * self.sum_row
+        rows = min(self.rows, self.cut.leaf_rows)
+        return rows // self.cut.run_rows * self.C * self.S * self.acc_itemsize, rows * self.sum_row
+
+    def peak(self, held: list[float], threads: int) -> float:
+        """Return the anonymous memory of a pass, given that of a block of X (and of dY).
+
+        A thread makes its part of dW from a block of X and of dY, and a block of dX from that
+        of dY: one after the other, so that it does not hold blocks of X and of dX at the same
+        time, unless there are threads enough for both. The products that dW is added up from
+        are small enough for the allocator to keep their memory.
+        """
+        (products, cast), converted = self.products, self.rows * self.product_row
+        if self.results == ("Y",):
+            one = held[0] + converted + self.block("Y") * _terms(math.ceil(self.C / max(1, self.c)))
+        else:
+            both = sum if self.blocks < threads else max
+            dX = self.block("dX") * _terms(math.ceil(self.S / max(1, self.s)))
+            one = held[1] + both((held[0] + cast, converted + dX)) + products
+        return min(threads, self.blocks) * one + self.bytes("W") + self.sums(threads)
+
+    def plan(self, tasks: int, threads: int, peak: float, advice: list[str]) -> Plan:
+        products = 2 * self.N * self.C * self.S
+        read = [name for name in ("X", "W", "dY") if name in self.itemsize]
+        return Plan(
+            results=self.results,
+            flops=_whole(products if self.results == ("Y",) else 2 * products + self.N * self.S),
+            bytes_read=_whole(sum(map(self.bytes, read))),
+            bytes_written=_whole(sum(map(self.bytes, self.results))),
+            blocks=self.blocks,
+            block_bytes=_whole(self.block("X")),
+            tasks=tasks,
+            threads=threads,
+            peak_memory=_whole(peak),
+            warnings=tuple(advice),
+        )
+
+
+def _in_memory(xp: Namespace, X: Array, W: Array, dY: Array | None) -> Plan:
+    """Plan one call: the results, and what dW is added up from, come on top of what is there."""
+    features = (*W.shape, W.shape[1 if dY is None else 0])
+    sizes = _Sizes.of(xp, X, W, dY, math.prod(X.shape[:-1]), 1, features)
+    return sizes.plan(1, 1, sum(map(sizes.bytes, sizes.results)) + sum(sizes.products), [])
+
+
+def _feature_advice(inputs: dict[str, Array]) -> list[str]:
+    """Name the arrays whose features lie in several blocks."""
+    return [
+        f"{name} has {array.numblocks[-1]} blocks along axis {axis_label(AXES[name][-1])}, which every pass puts "
+        f"together: call {name}.rechunk({{{array.ndim - 1}: -1}}) before you write it"
+        for name, array in inputs.items()
+        if array.numblocks[-1] > 1
+    ]
+
+
+def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> list[str]:
+    """Say what is wrong with the blocks along the batch."""
+    advice = []
+    for name, array, unknown in (
+        ("X", X, "flops, bytes and memory are unknown too"),
+        ("dY", dY, "they are compared with those of X only in the pass"),
+    ):
+        if array is not None and blocks.has_unknown_blocks(array):
+            advice.append(f"{name} has blocks of unknown size: {unknown}: call {name}.compute_chunk_sizes() first")
+    for axis, n in enumerate(X.shape[:-1]):
+        if dY is not None and n == dY.shape[axis] and X.chunks[axis] != dY.chunks[axis]:
+            advice.append(
+                f"axis n (batch, axis {axis}): X has {len(X.chunks[axis])} blocks, dY has {len(dY.chunks[axis])}, with "
+                f"other borders, so every pass cuts dY anew: call dY.rechunk({{{axis}: X.chunks[{axis}]}}) before "
+                f"you write it"
+            )
+    block, row_bytes = sizes.block("X"), max(1, X.shape[-1] * sizes.itemsize["X"])
+    call = f"open X with rows={max(1, int(BLOCK_BYTES // row_bytes))}, or call X.rechunk to so many rows"
+    if block < SMALL_BLOCK and sizes.blocks > MANY_BLOCKS:
+        advice.append(
+            f"blocks too small: X has {sizes.blocks:,} blocks of {size_text(block)}, and Dask's own work for each "
+            f"takes longer than its product: {call}"
+        )
+    elif block > LARGE_BLOCK:
+        advice.append(f"blocks too large: X has blocks of {size_text(block)}, {threads} at once: {call}")
+    elif sizes.blocks < threads and block > BLOCK_BYTES:
+        advice.append(f"blocks too large: X has {sizes.blocks}, fewer than the {threads} threads of a worker: {call}")
+    return advice
+
+
+def _memory_advice(sizes: _Sizes, peak: float, threads: int, limit: int | None) -> list[str]:
+    """Compare what is held at once with the memory of a worker."""
+    if limit is None:
+        return []
+    has = f"a worker has {size_text(limit)}"
+    sums = sizes.sums(threads)
+    if sizes.bytes("W") + sums > limit:
+        for_sums = f" and {size_text(sums)} for the sums of dW" if sums else ""
+        half = max(1, sizes.S // 2)
+        return [
+            f"W too large: every worker holds W, {size_text(sizes.bytes('W'))}{for_sums}, and {has}: give workers more "
+            f"memory, or take the output features in parts, W[:, :{half}] and W[:, {half}:]"
+        ]
+    blocks = sum(map(sizes.block, ("X", "Y") if sizes.results == ("Y",) else ("X", "dY", "dX")))
+    task = sizes.bytes("W") + blocks
+    if task > limit:
+        rows = max(1, int(sizes.rows * (limit - sizes.bytes("W")) / blocks / (2 * threads)))
+        return [f"a task needs {size_text(task)}, and {has}: open X with rows={rows}, or call X.rechunk({{0: {rows}}})"]
+    if peak > limit:
+        return [
+            f"the {threads} threads of a worker need {size_text(peak)} together, and {has}: smaller blocks, fewer "
+            f"threads for each worker, or more memory"
+        ]
+    return []
+
+
+def _most_rows(array: Array) -> float:
+    """Return the rows of the largest block; nan where any is unknown."""
+    return math.nan if blocks.has_unknown_blocks(array) else float(math.prod(map(max, array.chunks[:-1])))
+
+
+def _terms(blocks: int) -> float:
+    """Return how many terms of a sum over blocks one thread holds, as a tree of pairs has them."""
+    return math.log2(blocks) + 2 if blocks > 1 else 1
+
+
+def _features_of_block(X: Array, W: Array, dY: Array | None) -> tuple[int, int]:
+    """Return the input and the output features that a block has when it is worked on."""
+    other = ("W", blocks.lift("W", W, X)) if dY is None else ("dY", dY)
+    operands = [layer_on_dask.operand(name, array, X.ndim - 1) for name, array in (("X", X), other)]
+    for label in ("c", "s"):
+        operands, _ = unify_chunks.merge_blocks(operands, label)
+    return max(operands[0].array.chunks[-1]), max(operands[1].array.chunks[-1])
+
+
+def _held(array: Array, X: Array, block: float, features: int) -> float:
+    """Return the bytes that a block of X or dY takes while one is worked on, given those of its numbers.
+
+    Where it is put together from other blocks, or cut from them, those are held beside it.
+    """
+    if max(array.chunks[-1]) == features and array.chunks[:-1] == X.chunks[:-1]:
+        return _taken(_copies(array) * block, block)
+    as_it_comes = features * int(array.dtype.itemsize) * _most_rows(array)
+    return block + _taken(_copies(array) * as_it_comes, as_it_comes)
+
+
+def _taken(copies: float, block: float) -> float:
+    """Return what copies of a block take: of one that the allocator keeps, more (from 1 to 2 times was measured)."""
+    return copies * (1.5 if block < KEPT_BLOCK else 1)
+
+
+def _copies(array: Array) -> float:
+    """Say how often a block is held as it comes from its source: not at all as a view."""
+    source = inspect.source_of(array)
+    if isinstance(source, Source):
+        return source.copies(array.chunks[0])
+    return 0 if hasattr(source, "__array_interface__") else 1
+
+
+def _converted(xp: Namespace, dtype: Any, wanted: Any, features: int) -> int:
+    """Return the bytes of a row's copy that is made where the dtype is not the wanted one, if only in byte order."""
+    return 0 if dtype == wanted else features * _itemsize(xp, wanted)
+
+
+def _itemsize(xp: Namespace, dtype: Any) -> int:
+    return int(xp.finfo(dtype).bits) // 8
+
+
+def _whole(number: float) -> int | None:
+    return None if number != number else round(number)

@@ -1,0 +1,18 @@
+"""What a person runs to check the layer: the literal forms, the gradients, a whole library."""
+
+from __future__ import annotations
+
+from .backends import BackendCheck, BackendReport, check_backend
+from .gradients import GradientCheck, GradientReport, check_gradients
+from .reference import reference_backward, reference_forward
+
+__all__ = [
+    "BackendCheck",
+    "BackendReport",
+    "GradientCheck",
+    "GradientReport",
+    "check_backend",
+    "check_gradients",
+    "reference_backward",
+    "reference_forward",
+]

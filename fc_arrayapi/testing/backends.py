@@ -1,0 +1,280 @@
+"""What of the layer works on an array library that nobody here knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import _linear
+from .._arrays import namespace
+from .._arrays.libraries import NumPyArray
+from .._arrays.namespace import Array
+from .._einsum import einsum
+from .._math import equations
+from . import gradients
+from .reference import reference_backward, reference_forward
+
+N, C, S = 50, 7, 5
+RESULTS = ("Y", *equations.GRADIENTS)
+# In float32 a plain sum of so many equal numbers is off by a hundredth.
+MANY_ROWS = 2**20
+EQUATIONS = (
+    "nc,cs->ns", "nc,ns->cs", "ns->s", "nc,nc->", "nn->n", "nn->", "nc->cn", "abc->cab", "a,b->ab", "bij,bjk->bik",
+    "bij,bkj->bik", "nc,cr,rs->ns",
+)  # fmt: skip
+# Of each index: a stack of 100 matrices, since a kernel may take other ways for many.
+SIZES = dict(zip("abcijknrs", (3, 100, 4, 3, 5, 4, 4, 2, 3), strict=True))
+# Relative to the largest number.
+TOLERANCES = {"float32": 1e-5, "float64": 1e-13}
+LONG_SUM_TOLERANCE = 2e-4
+
+
+@dataclass(frozen=True)
+class BackendCheck:
+    """One line of a `BackendReport`.
+
+    Parameters
+    ----------
+    what : str
+        What was tried.
+    ok : bool
+        Whether it works.
+    why : str
+        Why not, in one line; empty where it works.
+    """
+
+    what: str
+    ok: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class BackendReport:
+    """What `check_backend` found; it prints as a table.
+
+    Parameters
+    ----------
+    library : str
+        The name of the library.
+    checks : tuple of BackendCheck
+        All that was tried.
+    """
+
+    library: str
+    checks: tuple[BackendCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything works."""
+        return all(check.ok for check in self.checks)
+
+    def __repr__(self) -> str:
+        rows = [(check.what, "ok" if check.ok else "failed", check.why) for check in self.checks]
+        return "\n".join([self.library, *(f"  {what:<18} {verdict:<6} {why}".rstrip() for what, verdict, why in rows)])
+
+
+def check_backend(xp: Any) -> BackendReport:
+    """Try the layer and einsum on an array library, and say what works.
+
+    Parameters
+    ----------
+    xp : module
+        The library's module of functions, for example ``torch``, ``jax.numpy`` or ``sparse``.
+
+    Returns
+    -------
+    BackendReport
+        Arrays from NumPy and back in float32 and float64; Y, dX, dW and dB in each dtype that
+        the library holds, compared with the literal form in shape, dtype and values, to 1e-5 and
+        1e-13 of the largest number, and with what `check_gradients` compares; several leading
+        axes and none; an empty batch; views; sums over 1,048,576 rows of equal and of random
+        numbers in float32, to 2e-4; a few equations of einsum; an error where sizes differ.
+        Nothing that a library can't do is raised: the table says it, with the error. It takes a
+        few seconds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> fc.testing.check_backend(np)
+    numpy
+      float32            ok
+      float64            ok
+      Y                  ok
+      dX                 ok
+      dW                 ok
+      dB                 ok
+      leading axes       ok
+      no leading axis    ok
+      empty batch        ok
+      views              ok
+      long sums          ok
+      einsum             ok
+      sizes that differ  ok
+    """
+    checks = [_tried(dtype, partial(_round_trip, xp, dtype)) for dtype in ("float32", "float64")]
+    # Why float64 is not there is said once.
+    dtypes = ["float32", *(["float64"] if checks[1].ok else [])]
+    checks += [_tried(name, partial(_result, xp, name, dtypes)) for name in RESULTS]
+    others: dict[str, Callable[[Any], str]] = {
+        "leading axes": lambda xp: _layer(xp, _batch("float32", (2, 3))),
+        "no leading axis": lambda xp: _layer(xp, _batch("float32", ())),
+        "empty batch": lambda xp: _layer(xp, _batch("float32", (0,))),
+        "views": _views,
+        "long sums": _long_sums,
+        "einsum": _equations,
+        "sizes that differ": _differing_sizes,
+    }
+    checks += [_tried(what, partial(attempt, xp)) for what, attempt in others.items()]
+    return BackendReport(_name(xp), tuple(checks))
+
+
+def _tried(what: str, attempt: Callable[[], str]) -> BackendCheck:
+    """Make a line of what an attempt returns, why it failed or nothing, or raises."""
+    try:
+        why = attempt()
+    except Exception as error:  # whatever a library raises is an answer
+        why = f"{type(error).__name__}: {error}"
+    why = " ".join(why.split())
+    return BackendCheck(what, not why, why)
+
+
+def _name(xp: Any) -> str:
+    return str(getattr(xp, "__name__", repr(xp))).removeprefix("array_api_compat.")
+
+
+# Arrays of the library.
+
+
+def _given(xp: Any, array: NumPyArray) -> Array:
+    """Give a NumPy array to the library; to Dask in about three blocks along each axis."""
+    own = namespace.wrapped(xp)
+    given = own.asarray(array)
+    if namespace.is_chunked(own):
+        return given.rechunk(tuple(max(1, -(-size // 3)) for size in array.shape))
+    return given
+
+
+def _batch(dtype: str, leading: tuple[int, ...] = (N,)) -> dict[str, NumPyArray]:
+    rng = np.random.default_rng(0)
+    shapes = {"X": (*leading, C), "W": (C, S), "B": (S,), "dY": (*leading, S)}
+    return {name: rng.normal(size=shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def _unlike(name: str, found: Array, expected: NumPyArray, rtol: float) -> str:
+    """Say how a result differs from what it must be, or nothing."""
+    dtype, shape = namespace.dtype_name(found.dtype), tuple(found.shape)
+    if (dtype, shape) != (expected.dtype.name, expected.shape):
+        return f"{name} is {dtype} {shape}, must be {expected.dtype.name} {expected.shape}"
+    if expected.size == 0:  # nothing to fetch: mlx waits for ever where it evaluates an empty product
+        return ""
+    values = namespace.to_numpy(found)
+    if values.shape != expected.shape:
+        return f"{name} has shape {shape} and {values.shape} numbers"
+    off = float(np.max(np.abs(values - expected), initial=0.0))
+    if off <= rtol * np.max(np.abs(expected), initial=1.0):
+        return ""
+    return f"{name} in {dtype} is off by {off:.2g}"
+
+
+# What is tried.
+
+
+def _round_trip(xp: Any, dtype: str) -> str:
+    array = _batch(dtype)["X"]
+    return _unlike("an array", _given(xp, array), array, 0.0)
+
+
+def _result(xp: Any, name: str, dtypes: list[str]) -> str:
+    """Compare one of Y, dX, dW and dB with its literal form, and hold it to its identity."""
+    for dtype in dtypes:
+        hosts = _batch(dtype)
+        X, W, B, dY = (_given(xp, array) for array in hosts.values())
+        found, expected = _both(name, hosts, X, W, B, dY)
+        why = _unlike(name, found, expected, TOLERANCES[dtype])
+        if why:
+            return why
+        report = gradients.examine(X, W, B, dY, differences=False)  # which a wrong Y would make wrong too
+        wrong = [str(check) for check in report.checks if check.name == name and not check.ok]
+        if wrong:
+            return f"{dtype}: {'; '.join(wrong)}"
+    return ""
+
+
+def _both(name: str, hosts: dict[str, NumPyArray], X: Array, W: Array, B: Array, dY: Array) -> tuple[Array, NumPyArray]:
+    """Return what the layer makes, and the literal form of it."""
+    if name == "Y":
+        return _linear.forward(X, W, B), reference_forward(hosts["X"], hosts["W"], hosts["B"])
+    expected = reference_backward(hosts["X"], hosts["W"], hosts["dY"])
+    return getattr(_linear.backward(X, W, dY), name), getattr(expected, name)
+
+
+def _layer(xp: Any, hosts: dict[str, NumPyArray]) -> str:
+    """Compare all results with their literal forms."""
+    return _compared(hosts, *(_given(xp, array) for array in hosts.values()))
+
+
+def _compared(hosts: dict[str, NumPyArray], X: Array, W: Array, B: Array, dY: Array) -> str:
+    whys = [_unlike(name, *_both(name, hosts, X, W, B, dY), TOLERANCES[hosts["X"].dtype.name]) for name in RESULTS]
+    return "; ".join(filter(None, whys))
+
+
+def _views(xp: Any) -> str:
+    """Every second row of X and dY, every second number of B, and a transposed W."""
+    hosts = _batch("float32")
+    X, dY, B = (_given(xp, np.repeat(hosts[name], 2, axis=0)) for name in ("X", "dY", "B"))
+    W = einsum("sc->cs", _given(xp, np.ascontiguousarray(hosts["W"].T)))
+    return _compared(hosts, X[::2, :], W, B[::2], dY[::2, :])
+
+
+def _long_sums(xp: Any) -> str:
+    """Equal numbers, of which a plain sum drifts the most, and random ones, which tell the rows apart.
+
+    All are positive, so that the largest number is the scale. dY is the sum of the features: a row of X with another
+    row of dY gives less on average.
+    """
+    equal = np.full((MANY_ROWS, 2), 0.1, "float32")
+    random = np.random.default_rng(0).random((MANY_ROWS, 2), "float32")
+    W = _given(xp, np.ones((2, 1), "float32"))
+    whys = []
+    for what, X in (("equal", equal), ("random", random)):
+        dY = X[:, :1] + X[:, 1:]
+        grads = _linear.backward(_given(xp, X), W, _given(xp, dY), needs=("dW", "dB"))
+        sums = {"dW": np.einsum("nc,ns->cs", X, dY, dtype="float64"), "dB": dY.sum(axis=0, dtype="float64")}
+        for name, expected in sums.items():
+            numbers = f"{name} of {what} numbers"
+            whys.append(_unlike(numbers, getattr(grads, name), expected.astype("float32"), LONG_SUM_TOLERANCE))
+    return "; ".join(filter(None, whys))
+
+
+def _equations(xp: Any) -> str:
+    rng = np.random.default_rng(0)
+    whys = []
+    for equation in EQUATIONS:
+        indices = equation.partition("->")[0].split(",")
+        hosts = [rng.normal(size=[SIZES[label] for label in index]).astype("float32") for index in indices]
+        check = _tried(equation, partial(_equation, xp, equation, hosts))
+        whys += [] if check.ok else [f"{equation}: {check.why}"]
+    return f"{len(whys)} of {len(EQUATIONS)} equations: {'; '.join(whys)}" if whys else ""
+
+
+def _equation(xp: Any, equation: str, hosts: list[NumPyArray]) -> str:
+    found = einsum(equation, *(_given(xp, array) for array in hosts))
+    return _unlike("the result", found, np.asarray(np.einsum(equation, *hosts)), TOLERANCES["float32"])
+
+
+def _differing_sizes(xp: Any) -> str:
+    """Neither a wrong number of features nor a size of 1 may be taken for another."""
+    hosts = _batch("float32")
+    X, W, B = (_given(xp, hosts[name]) for name in ("X", "W", "B"))
+    for what, wrong in (("X of C - 1 features", (X[:, 1:], W, B)), ("B of one number", (X, W, B[:1]))):
+        try:
+            _linear.forward(*wrong)
+        except ValueError:
+            continue
+        return f"{what} is taken"
+    return ""

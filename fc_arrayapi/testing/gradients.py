@@ -1,0 +1,365 @@
+"""Are these gradients those of Y = XW + B? Answered on a person's own arrays, without a step size.
+
+First the adjoint identities, which adjoint.py measures, then a central difference as a second opinion.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import _linear
+from .._arrays import namespace
+from .._arrays.libraries import NumPyArray, library
+from .._arrays.namespace import Array, Namespace
+from .._arrays.text import kind_of
+from .._math import checks, equations
+from . import adjoint
+
+Forward = Callable[[Array, Array, Array | None], Array]
+Backward = Callable[[Array, Array, Array], Sequence[Array | None]]
+
+IDENTITIES = {
+    "Y": "Y r = X (W r) + B r",
+    "dX": "<dY, U W> = <dX, U>",
+    "dW": "<dY, X U> = <dW, U>",
+    "dB": "<dY, 1 U> = <dB, U>",
+}
+# Single entries that it moves, besides the directions.
+SINGLE_ENTRIES = 3
+# A longer sum must be no less accurate: one call of matmul is never longer in the layer.
+LONGEST_SUM = 131072
+
+
+@dataclass(frozen=True)
+class GradientCheck:
+    """One line of a `GradientReport`.
+
+    Parameters
+    ----------
+    name : {"Y", "dX", "dW", "dB"}
+        What was checked.
+    identity : str
+        What must hold.
+    off : float
+        By how much it does not: the difference of both sides, the largest of all rows, columns
+        and directions, relative to the root of the sum of the squares of the products in them.
+        Infinity where nothing could be compared.
+    tolerance : float
+        What rounding may do.
+    why : str
+        Why nothing could be compared, a shape or a dtype; empty where it was.
+    """
+
+    name: str
+    identity: str
+    off: float
+    tolerance: float
+    why: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether `off` is within `tolerance`; nan is not."""
+        return self.off <= self.tolerance
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"{self.name}: {self.why}"
+        return f"{self.name}: {self.identity} is off by {self.off:.2g}, rounding makes {self.tolerance:.2g} at most"
+
+
+@dataclass(frozen=True, repr=False)
+class GradientReport:
+    """What `check_gradients` found; it prints as a table.
+
+    Parameters
+    ----------
+    checks : tuple of GradientCheck
+        One for each identity, and one for each central difference.
+    """
+
+    checks: tuple[GradientCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of them hold."""
+        return all(check.ok for check in self.checks)
+
+    def __repr__(self) -> str:
+        texts = [check.why or check.identity for check in self.checks]
+        width = max(map(len, texts))
+        lines = [f"{'':<4}  {'':<{width}}  off by   may be"]
+        for check, text in zip(self.checks, texts, strict=True):
+            numbers = f"{check.off:<8.2g} {check.tolerance:<8.2g}"
+            lines.append(f"{check.name:<4}  {text:<{width}}  {numbers} {'ok' if check.ok else 'WRONG'}")
+        return "\n".join(lines)
+
+
+def check_gradients(
+    X: Array,
+    W: Array,
+    B: Array | None,
+    dY: Array,
+    *,
+    forward: Forward | None = None,
+    backward: Backward | None = None,
+    directions: int = 3,
+    seed: int = 0,
+) -> GradientReport:
+    """Check Y, dX, dW and dB on these arrays, to rounding.
+
+    Y is held to a projection, Y r = X (W r) + B r in every row. The gradients are held to the
+    identities <dY, UW> = <dX, U>, for a U of one row, in every row; <dY, XU> = <dW, U>, for a U
+    of one row or column, in every row and column; and <dY, 1U> = <dB, U> in every entry. Both
+    sides are worked out in float64 on the host, 4096 rows at a time.
+
+    A second opinion is a central difference of the loss <dY, Y> on the first 256 rows: along
+    the same number of random directions and for three single entries, in float64 if the
+    library has it. The loss is linear in each argument, so the step does not matter.
+
+    Parameters
+    ----------
+    X : array, shape (..., C)
+        The batch, of finite numbers, as are its products: what is inf or nan can not be compared
+        and counts as wrong.
+    W : array, shape (C, S)
+        The weight.
+    B : array, shape (S,), or None
+        The bias.
+    dY : array, shape (..., S)
+        The gradient of the loss with respect to Y.
+    forward : callable, optional
+        ``forward(X, W, B)``, which returns Y; by default that of the package.
+    backward : callable, optional
+        ``backward(X, W, dY)``, which returns dX, dW and dB; one that is None is not checked.
+        By default that of the package.
+    directions : int
+        How many random directions are tried, at least one.
+    seed : int
+        Of the directions.
+
+    Returns
+    -------
+    GradientReport
+
+    Raises
+    ------
+    AssertionError
+        If an identity does not hold, or a result has not the shape or the dtype that it must
+        have. The message names each formula and says how far it is off.
+    TypeError, ValueError
+        As `forward` and `backward` of the package, for arrays that do not fit; also if what
+        `forward` or `backward` returns is not as above, or `directions` is no whole number.
+
+    Notes
+    -----
+    The tolerance is 8 eps sqrt(n): eps is that of the dtype to which the arguments are promoted,
+    and n the length of the sum in each entry, C for Y, S for dX, and N for dW and dB, yet at most
+    131,072, since a longer sum is no less accurate if it is made well. It is relative to the
+    root of the sum of the squares of all products on both sides. For the central difference n is
+    the larger of C and the number of entries of Y, and eps that of the dtype it is made in.
+
+    Smaller errors can't be told from rounding. In float32, where all products have one sign, a
+    backward pass may forget 45 rows of 131,072, or one row in 2900 of a longer batch, and pass;
+    among 10,000 rows a single one is found, and where signs are random, among a million. Y and dX
+    are compared row by row, and dW by rows and columns: an error is not seen where it is below
+    the tolerance times the largest number of its row, and for dW of its column too.
+
+    Dask arrays are read in one pass, block by block. Nothing is held but a few numbers for each
+    feature, dW and dB, and the rows of the central difference; these are read once more where Dask
+    plans queries. Blocks of unknown size leave the central difference out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fc_arrayapi as fc
+    >>> rng = np.random.default_rng(0)
+    >>> X, W, B, dY = (rng.normal(size=shape) for shape in ((50, 7), (7, 5), 5, (50, 5)))
+    >>> fc.testing.check_gradients(X, W, B, dY).ok
+    True
+
+    A gradient that is a mean, where the loss is a sum:
+
+    >>> def backward(X, W, dY):
+    ...     return dY @ W.T, X.T @ dY, dY.mean(axis=0)
+    >>> fc.testing.check_gradients(X, W, B, dY, backward=backward)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    AssertionError: dB: <dY, 1 U> = <dB, U> is off by ...
+    """
+    report = examine(X, W, B, dY, forward=forward, backward=backward, directions=directions, seed=seed)
+    if not report.ok:
+        wrong = "; ".join(str(check) for check in report.checks if not check.ok)
+        raise AssertionError(f"{wrong}\n{report}")
+    return report
+
+
+def examine(
+    X: Array,
+    W: Array,
+    B: Array | None,
+    dY: Array,
+    *,
+    forward: Forward | None = None,
+    backward: Backward | None = None,
+    directions: int = 3,
+    seed: int = 0,
+    differences: bool = True,
+) -> GradientReport:
+    """Do what `check_gradients` does, without central differences if so told, and return the report in any case."""
+    checks.check_forward(X, W, B)
+    xp = checks.check_backward(X, W, dY)
+    try:
+        directions = operator.index(directions)
+    except TypeError:
+        raise TypeError(f"directions is {directions!r}: give a whole number, at least one") from None
+    if directions < 1:
+        raise ValueError(f"directions is {directions}: give at least one")
+    forward, backward = forward or _linear.forward, backward or _linear.backward
+    results = _results(xp, forward(X, W, B), backward(X, W, dY))
+    given = {"X": X, "W": W, "B": B, "dY": dY}
+    dtypes = {name: equations.result_dtype(xp, name, given) for name in IDENTITIES}
+    shapes = {"Y": dY.shape, "dX": X.shape, "dW": W.shape, "dB": dY.shape[-1:]}
+    verdicts: dict[str, GradientCheck | None] = {
+        name: _misfit(name, array, shapes[name], dtypes[name]) for name, array in results.items()
+    }
+    arrays = {**given, **{name: results[name] for name in verdicts if verdicts[name] is None}}
+    tiny = {name: _limits(dtype)[1] for name, dtype in dtypes.items()}
+    measured, small, sample = adjoint.in_one_pass(xp, arrays, directions, seed, tiny)
+    N = adjoint.number_of_rows(measured, directions)
+    lengths = {"Y": W.shape[0], "dX": W.shape[1], "dW": N, "dB": N}
+    for name, off in adjoint.compared(measured, arrays, small, directions, seed, tiny).items():
+        verdicts[name] = GradientCheck(name, IDENTITIES[name], off, _tolerance(dtypes[name], lengths[name]))
+    found = [check for check in verdicts.values() if check is not None]
+    if sample is not None and differences and "Y" in arrays:  # a Y of another shape has no loss <dY, Y>
+        give = _giver(xp, X, dtypes["Y"])
+        at = dict(zip(("X", "dY"), sample, strict=True)) | {name: small[name] for name in ("W", "B")}
+        found += _central_differences(give, forward, backward, at, N, directions, seed)
+    return GradientReport(tuple(found))
+
+
+# What must be right before anything is compared.
+
+
+def _results(xp: Namespace, Y: Any, gradients: Any) -> dict[str, Array]:
+    """Return what both functions made, by name and without None, after checking that these are arrays."""
+    if not (isinstance(gradients, Sequence) and len(gradients) == 3):
+        count = f" of {len(gradients)}" if isinstance(gradients, Sequence) else ""
+        raise TypeError(
+            f"backward returns {kind_of(gradients)}{count}: return (dX, dW, dB), with None for one that is "
+            f"not to be checked"
+        )
+    made = dict(zip(equations.GRADIENTS, gradients, strict=True))
+    results = {"Y": Y, **{name: gradient for name, gradient in made.items() if gradient is not None}}
+    for name, result in results.items():
+        if not _is_array(result, in_blocks=namespace.is_chunked(xp) and name in ("Y", "dX")):
+            raise TypeError(
+                f"{'forward' if name == 'Y' else 'backward'} returns {kind_of(result)} for {name}: return an "
+                f"array of {library(xp).name}, the library of X"
+            )
+    return results
+
+
+def _is_array(result: Any, in_blocks: bool) -> bool:
+    try:
+        xp = namespace.of(result)
+    except TypeError:
+        return False
+    return namespace.is_chunked(xp) or not in_blocks
+
+
+def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> GradientCheck | None:
+    """Say so if a result has not the shape or the dtype that it must have; unknown sizes fit."""
+    fits = len(result.shape) == len(shape) and all(
+        own == wanted or own != own or wanted != wanted for own, wanted in zip(result.shape, shape, strict=True)
+    )
+    found, wanted = namespace.dtype_name(result.dtype), namespace.dtype_name(dtype)
+    if fits and found == wanted:
+        return None
+    why = f"is {found} {tuple(result.shape)}, must be {wanted} {tuple(shape)}"
+    return GradientCheck(name, IDENTITIES[name], math.inf, _tolerance(dtype, 1), why)
+
+
+def _limits(dtype: Any) -> tuple[float, float]:
+    """Return the distance from 1 to the next number, and the smallest normal number.
+
+    Of a wider dtype those of float64, in which both sides are worked out.
+    """
+    name = namespace.dtype_name(dtype)
+    if name == "bfloat16":  # which NumPy has not; it has the exponents of float32
+        return 2.0**-7, float(np.finfo("float32").tiny)
+    own, float64 = np.finfo(name), np.finfo("float64")
+    return float(max(own.eps, float64.eps)), float(max(own.tiny, float64.tiny))
+
+
+def _tolerance(dtype: Any, terms: int) -> float:
+    return 8 * _limits(dtype)[0] * math.sqrt(min(max(terms, 1), LONGEST_SUM))
+
+
+# The central difference.
+
+
+def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[NumPyArray], Array]:
+    """Return what gives NumPy arrays to the library of X: in float64 if it has that, else in `dtype`."""
+    device = {"device": namespace.device(X)} if library(xp).compares_devices else {}
+    for options in ({"dtype": "float64", **device}, {"dtype": dtype, **device}):
+        try:
+            options["dtype"] = namespace.float_dtype(xp, options["dtype"])
+            xp.asarray(np.zeros(1), **options)
+        except Exception:  # each library says in its own way that it has no float64 here
+            continue
+        return partial(xp.asarray, **options)
+    return partial(xp.asarray, dtype=dtype)  # a library of one device
+
+
+def _central_differences(
+    give: Callable[[NumPyArray], Array],
+    forward: Forward,
+    backward: Backward,
+    at: Mapping[str, Any],
+    N: int,
+    directions: int,
+    seed: int,
+) -> Iterator[GradientCheck]:
+    """Compare the gradients of some rows with how the loss <dY, Y> changes along directions and single entries."""
+    dY = adjoint.float64(at["dY"])
+    arguments = [adjoint.float64(at[name]) for name in ("X", "W", "B") if at[name] is not None]
+    gradients = backward(give(arguments[0]), give(arguments[1]), give(dY))
+
+    def products(moved: Sequence[NumPyArray]) -> NumPyArray:
+        X, W, B = map(give, moved) if len(moved) == 3 else (*map(give, moved), None)
+        return dY * adjoint.float64(forward(X, W, B))
+
+    rng = np.random.default_rng(seed)
+    rows, terms = math.prod(dY.shape[:-1]), max(arguments[1].shape[0], dY.size)
+    identity = f"central difference, {rows:,} of {N:,} rows"
+    tolerance = _tolerance(give(dY).dtype, terms)
+    for position, argument in enumerate(arguments):
+        name, gradient = equations.GRADIENTS[position], gradients[position]
+        if gradient is None or tuple(gradient.shape) != argument.shape:
+            continue
+        offs = [0.0]
+        for U in _moves(argument, directions, rng):
+            before, after = arguments[:position], arguments[position + 1 :]
+            low, high = (products([*before, moved, *after]) for moved in (argument - U, argument + U))
+            terms_right = adjoint.float64(gradient) * U
+            scale = math.hypot(adjoint.root(low), adjoint.root(high), adjoint.root(terms_right))
+            offs.append(float(adjoint.distance((high.sum() - low.sum()) / 2, terms_right.sum(), scale)))
+        yield GradientCheck(name, identity, float(np.max(offs)), tolerance)
+
+
+def _moves(argument: NumPyArray, directions: int, rng: np.random.Generator) -> Iterator[NumPyArray]:
+    """Return steps as large as the argument itself, so that neither of both is lost in rounding."""
+    size = adjoint.root(argument) / math.sqrt(max(1, argument.size))
+    for _ in range(directions):
+        yield np.asarray(rng.normal(size=argument.shape)) * (size or 1.0)
+    for place in rng.integers(argument.size, size=SINGLE_ENTRIES) if argument.size else ():
+        step: NumPyArray = np.zeros(argument.shape)
+        step.flat[place] = size or 1.0
+        yield step

@@ -1,0 +1,386 @@
+"""Wrong input: one table of input -> exception and the whole message, on every backend.
+
+Nothing is computed before an error: Dask runs under a scheduler that raises.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from assertions import nothing_computes
+from wrong_input import CALLS, CASES, EACH_ARGUMENT, NUMPY_CASES, TWO_AXES, added, in_code, with_one, zeros
+
+import fc_arrayapi as fc
+from fc_arrayapi._arrays import namespace
+
+
+def assert_refused(backend, row, arrays):
+    function, _, exception, message = row
+    with nothing_computes(backend), pytest.raises(exception) as refused:
+        function(*arrays)
+    assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_wrong_input_is_refused_before_anything_is_computed(backend, case):
+    assert_refused(backend, CASES[case], [backend.asarray(argument) for argument in CASES[case][1]])
+
+
+@pytest.mark.only("numpy", "dask.array")
+@pytest.mark.parametrize("case", list(NUMPY_CASES))
+def test_what_holds_no_numbers_is_refused(backend, case):
+    assert_refused(backend, NUMPY_CASES[case], [backend.asarray(argument) for argument in NUMPY_CASES[case][1]])
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize("case", list(CASES))
+def test_wrong_input_is_refused_in_blocks_of_one_too(backend, case):
+    """Where chunks have length 1, Dask's own products broadcast silently."""
+    arguments = CASES[case][1]
+    arrays = [backend.asarray(argument, chunks=(1,) * argument.ndim) for argument in arguments]
+    assert_refused(backend, CASES[case], arrays)
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize("case", list(CASES))
+def test_wrong_input_that_is_built_lazily_is_refused(backend, case):
+    """There is no array in memory behind it, and no block that could be looked at."""
+    arrays = [backend.xp.zeros(argument.shape, dtype=argument.dtype, chunks=2) for argument in CASES[case][1]]
+    assert_refused(backend, CASES[case], arrays)
+
+
+@pytest.mark.only("jax.numpy")
+@pytest.mark.parametrize("case", list(CASES))
+def test_wrong_input_is_refused_while_it_is_traced(backend, case):
+    import jax
+
+    function, arguments, exception, message = CASES[case]
+    traced = [backend.asarray(argument) for argument in arguments]
+    assert_refused(backend, (lambda *arrays: jax.eval_shape(function, *arrays), arguments, exception, message), traced)
+
+
+@pytest.mark.only("torch")
+@pytest.mark.parametrize("case", list(CASES))
+def test_wrong_input_without_data_is_refused(backend, case):
+    assert_refused(backend, CASES[case], [backend.asarray(argument).to("meta") for argument in CASES[case][1]])
+
+
+class Frame:
+    """Like a table of pandas: it turns into an array, and is none."""
+
+    shape, ndim, dtype = (7, 4), 2, np.dtype("float64")
+
+    def __array__(self, dtype=None, copy=None):
+        raise AssertionError("it was converted silently")
+
+
+class Sparse:
+    """Like a matrix of scipy.sparse: `numpy.asarray` makes one object of it."""
+
+    shape, ndim, dtype = (7, 4), 2, np.dtype("float64")
+
+    def toarray(self):
+        raise AssertionError("it was converted silently")
+
+
+AS_NUMPY = "make one first, for example numpy.asarray(NAME)"
+NO_ARRAYS = {
+    "a list": ([[1.0]], AS_NUMPY),
+    "a tuple": (((1.0,),), AS_NUMPY),
+    "a float": (1.0, AS_NUMPY),
+    "an int": (1, AS_NUMPY),
+    "a bool": (True, AS_NUMPY),
+    "a str": ("X", AS_NUMPY),
+    "a memoryview": (memoryview(b"1"), AS_NUMPY),
+    "a test_checks.Frame": (Frame(), AS_NUMPY),
+    "a test_checks.Sparse": (Sparse(), "make one first, NAME.toarray()"),
+    "the class numpy.ndarray": (np.ndarray, "pass one"),
+    "None": (None, "pass one"),
+}
+
+
+@pytest.mark.parametrize("what", list(NO_ARRAYS))
+@pytest.mark.parametrize(("where", "argument"), EACH_ARGUMENT)
+def test_what_is_no_array_is_refused(backend, where, argument, what):
+    value, advice = NO_ARRAYS[what]
+    function, shapes = CALLS[where]
+    arrays = [value if name == argument else backend.asarray(zeros(*shape)) for name, shape in shapes.items()]
+    message = f"{argument} is {what}, which is no array of a library of the array API standard: "
+    row = (function, arrays, TypeError, message + advice.replace("NAME", in_code(argument)))
+    if value is None and argument == "B":
+        function(*arrays)  # a layer without bias
+        return
+    if value is None and where == "Gradients + Gradients":
+        row = (*row[:2], ValueError, "dX is None in one of the two: ask backward for the same needs both times")
+    assert_refused(backend, row, arrays)
+
+
+# NumPy arrays whose meaning a product would drop.
+MISREAD = {
+    "masked": (
+        np.ma.zeros,
+        "NAME is a numpy.ma.MaskedArray, whose mask a matrix product ignores: fill it first, CODE.filled(0)",
+    ),
+    "matrix": (lambda shape: np.zeros(shape).view(np.matrix), "NAME is a numpy.matrix: pass numpy.asarray(CODE)"),
+    "record": (
+        lambda shape: np.rec.array(np.zeros(shape, [("a", "f8")])),
+        "WHERE: NAME has dtype record64; the layer takes real floating dtypes: pass one field, for example CODE['a']",
+    ),
+}
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("kind", list(MISREAD))
+@pytest.mark.parametrize(("where", "argument"), EACH_ARGUMENT)
+def test_numpy_arrays_that_a_product_would_misread_are_refused(backend, where, argument, kind):
+    make, message = MISREAD[kind]
+    message = message.replace("NAME", argument).replace("CODE", in_code(argument)).replace("WHERE", where)
+    arrays = with_one(where, argument, make)
+    assert_refused(backend, (CALLS[where][0], arrays, TypeError, message), arrays)
+
+
+# What a message advises where one argument is a NumPy array: in memory, and beside Dask arrays, where None is allowed.
+MIXTURES = {
+    ("forward", "X"): ("convert W to the library of X", "make X a Dask array too, dask.array.from_array(X)"),
+    ("forward", "W"): ("convert W to the library of X", None),
+    ("forward", "B"): ("convert B to the library of X", None),
+    ("grad_input", "dY"): ("convert W to the library of dY", "make dY a Dask array too, dask.array.from_array(dY)"),
+    ("grad_input", "W"): ("convert W to the library of dY", None),
+    ("grad_weight", "X"): ("convert dY to the library of X", "make X a Dask array too, dask.array.from_array(X)"),
+    ("grad_weight", "dY"): ("convert dY to the library of X", "convert dY to the library of X"),
+    ("backward", "X"): ("convert W to the library of X", "make X a Dask array too, dask.array.from_array(X)"),
+    ("backward", "W"): ("convert W to the library of X", None),
+    ("backward", "dY"): (
+        "convert dY to the library of X",
+        "with a Dask X only W may be NumPy: pass dask.array.asarray(dY)",
+    ),
+    ("FullyConnected", "W"): (
+        "convert B to the library of W",
+        "make W a Dask array too, dask.array.from_array(W)",
+    ),
+    ("FullyConnected", "B"): ("convert B to the library of W", "convert B to the library of W"),
+    ("Gradients + Gradients", "dX"): (
+        "convert the other dX to the library of dX",
+        "make dX a Dask array too, dask.array.from_array(dX)",
+    ),
+    ("Gradients + Gradients", "the other dX"): (
+        "convert the other dX to the library of dX",
+        "convert the other dX to the library of dX",
+    ),
+}
+
+
+def test_the_mixtures_are_those_of_every_argument():
+    assert list(MIXTURES) == [pair for pair in EACH_ARGUMENT if len(CALLS[pair[0]][1]) > 1]
+
+
+@pytest.mark.only("array_api_strict", "dask.array", "torch", "jax.numpy", "cupy")
+@pytest.mark.parametrize(("where", "argument"), list(MIXTURES))
+def test_libraries_do_not_mix(backend, where, argument):
+    function, shapes = CALLS[where]
+    arrays = [zeros(*shape) if name == argument else backend.asarray(zeros(*shape)) for name, shape in shapes.items()]
+    advice = MIXTURES[where, argument][backend.chunked]
+    if advice is None:
+        with nothing_computes(backend):
+            function(*arrays)
+        return
+    own = f"an {backend.module}" if backend.module[0] == "a" else f"a {backend.module}"
+    kinds = ", ".join(f"{name} is {'a numpy' if name == argument else own} array" for name in shapes)
+    message = f"{kinds}: all arrays must come from one library; {advice}"
+    assert_refused(backend, (function, arrays, TypeError, message), arrays)
+
+
+@pytest.mark.only("array_api_strict", "torch")
+@pytest.mark.parametrize(("where", "argument"), list(MIXTURES))
+def test_devices_do_not_mix(backend, where, argument):
+    function, shapes = CALLS[where]
+    elsewhere = "meta" if backend.module == "torch" else backend.xp.Device("device1")
+    arrays = {name: backend.asarray(zeros(*shape)) for name, shape in shapes.items()}
+    function(*arrays.values())
+    arrays[argument] = backend.xp.zeros(shapes[argument], dtype=backend.dtype("float64"), device=elsewhere)
+    on = ", ".join(f"{name} is on {array.device}" for name, array in arrays.items())
+    assert len({str(array.device) for array in arrays.values()}) == 2
+    first = next(iter(shapes))
+    message = f"{where}: {on}: move all arrays to the device of {first}"
+    assert_refused(backend, (function, arrays, ValueError, message), arrays.values())
+
+
+NAMED = "'dX', 'dW', 'dB'"
+NEEDS = {
+    # needs: (exception, message)
+    ("dw",): (ValueError, f"needs has 'dw': the gradients are {NAMED}"),
+    ("dX", "Y"): (ValueError, f"needs has 'Y': the gradients are {NAMED}"),
+    (None,): (ValueError, f"needs has None: the gradients are {NAMED}"),
+    "dW": (TypeError, "needs is 'dW': write a tuple of names, for example needs=('dW', 'dB')"),
+    b"dW": (TypeError, "needs is b'dW': write a tuple of names, for example needs=('dW', 'dB')"),
+    None: (TypeError, "needs is None: write a tuple of names, for example needs=('dW', 'dB')"),
+    True: (TypeError, "needs is True: write a tuple of names, for example needs=('dW', 'dB')"),
+}
+
+
+@pytest.mark.parametrize("needs", list(NEEDS), ids=repr)
+def test_other_needs_are_refused(backend, needs):
+    arrays = [backend.asarray(zeros(*shape)) for shape in ((7, 4), (4, 3), (7, 3))]
+    layer = fc.FullyConnected(arrays[1])
+    for function in (
+        lambda X, W, dY: fc.backward(X, W, dY, needs=needs),
+        lambda X, W, dY: layer.backward(X, dY, needs=needs),
+    ):
+        assert_refused(backend, (function, arrays, *NEEDS[needs]), arrays)
+
+
+@pytest.mark.parametrize("acc_dtype", ["float33", "int32", "bool", "complex64", "zeros", 3, ("float32",)], ids=repr)
+def test_another_acc_dtype_is_refused(backend, acc_dtype):
+    arrays = [backend.asarray(zeros(*shape)) for shape in ((7, 4), (4, 3), (7, 3))]
+    layer = fc.FullyConnected(arrays[1])
+    message = f"acc_dtype is {acc_dtype!r}: give a real floating dtype of {backend.module}, for example 'float32'"
+    for function in (
+        lambda X, W, dY: fc.backward(X, W, dY, acc_dtype=acc_dtype),
+        lambda X, W, dY: layer.backward(X, dY, acc_dtype=acc_dtype),
+        lambda X, W, dY: fc.grad_weight(X, dY, acc_dtype=acc_dtype),
+        lambda X, W, dY: fc.grad_bias(dY, acc_dtype=acc_dtype),
+    ):
+        assert_refused(backend, (function, arrays, TypeError, message), arrays)
+
+
+@pytest.mark.parametrize("wide", ["X", "W", "B", "dY"])
+def test_mixed_float_dtypes_are_promoted_as_the_standard_does(backend, batch, wide):
+    """Not refused: rule 4 of the design."""
+    X, W, B, dY = (
+        backend.asarray(batch[name].astype("float64" if name == wide else "float32")) for name in ("X", "W", "B", "dY")
+    )
+    layer = fc.FullyConnected(W, B)
+    with nothing_computes(backend):
+        results = {"Y": (fc.forward(X, W, B), layer(X)), "XW": (fc.forward(X, W),)}
+        alone = fc.Gradients(fc.grad_input(dY, W), fc.grad_weight(X, dY), fc.grad_bias(dY))
+        for gradients in (fc.backward(X, W, dY), layer.backward(X, dY), alone):
+            for name, part in gradients._asdict().items():
+                results[name] = (*results.get(name, ()), part)
+    made_of = {"Y": "X W B", "XW": "X W", "dX": "dY W", "dW": "X dY", "dB": "dY"}
+    for name, arrays in results.items():
+        expected = "float64" if wide in made_of[name].split() else "float32"
+        assert [namespace.dtype_name(array.dtype) for array in arrays] == [expected] * len(arrays)
+        assert {namespace.to_numpy(array).dtype.name for array in arrays} == {expected}
+
+
+UNKNOWN = "has an unknown number of features"
+UNKNOWN_CASES = {
+    # name: (what is called with arrays of unknown axes, message)
+    "forward, features of X": (
+        lambda a: fc.forward(a["X of unknown features"], a["W"]),
+        f"forward nc,cs->ns: axis 1 of (8, ?): X {UNKNOWN}: call X.compute_chunk_sizes() first",
+    ),
+    "backward, features of X": (
+        lambda a: fc.backward(a["X of unknown features"], a["W"], a["dY"]),
+        f"backward: axis 1 of (8, ?): X {UNKNOWN}: call X.compute_chunk_sizes() first",
+    ),
+    "backward, features of dY": (
+        lambda a: fc.backward(a["X"], a["W"], a["dY of unknown features"]),
+        f"backward: axis 1 of (8, ?): dY {UNKNOWN}: call dY.compute_chunk_sizes() first",
+    ),
+    "grad_input, features of dY": (
+        lambda a: fc.grad_input(a["dY of unknown features"], a["W"]),
+        f"grad_input ns,cs->nc: axis 1 of (8, ?): dY {UNKNOWN}: call dY.compute_chunk_sizes() first",
+    ),
+    "grad_weight, features of dY": (
+        lambda a: fc.grad_weight(a["X"], a["dY of unknown features"]),
+        f"grad_weight nc,ns->cs: axis 1 of (8, ?): dY {UNKNOWN}: call dY.compute_chunk_sizes() first",
+    ),
+    "grad_bias, features of dY": (
+        lambda a: fc.grad_bias(a["dY of unknown features"]),
+        f"grad_bias ns->s: axis 1 of (8, ?): dY {UNKNOWN}: call dY.compute_chunk_sizes() first",
+    ),
+    "grad_bias, dY of rank 1": (
+        lambda a: fc.grad_bias(a["dY of unknown rows"][:, 0]),
+        f"grad_bias ns->s: axis 0 of (?,): dY {UNKNOWN}: call dY.compute_chunk_sizes() first",
+    ),
+    "forward, columns of W": (
+        lambda a: fc.forward(a["X"], a["W of unknown columns"]),
+        "W has blocks of unknown size, its shape is (4, ?): call compute_chunk_sizes() on it first",
+    ),
+    "forward, columns of W beside B": (
+        lambda a: fc.forward(a["X"], a["W of unknown columns"], a["B"]),
+        "forward nc,cs->ns: axis s (output features): B has 3, W has an unknown number; B has shape (3,), W must be "
+        "(C, S), has (4, ?): call W.compute_chunk_sizes() first",
+    ),
+    "forward, rows of W": (
+        lambda a: fc.forward(a["X"], a["W of unknown rows"]),
+        "forward nc,cs->ns: axis c (input features): X has 4, W has an unknown number; X has shape (8, 4), W has "
+        "(?, 3); the features must be known: call W.compute_chunk_sizes() first",
+    ),
+    "backward, columns of W": (
+        lambda a: fc.backward(a["X"], a["W of unknown columns"], a["dY"]),
+        "backward: axis s (output features): dY has 3, W has an unknown number; dY has shape (8, 3), W has (4, ?); "
+        "the features must be known: call W.compute_chunk_sizes() first",
+    ),
+    "forward, B": (
+        lambda a: fc.forward(a["X"], a["W"], a["unknown B"]),
+        "forward nc,cs->ns: axis s (output features): B has an unknown number, W has 3; B has shape (?,), W must be "
+        "(C, S), has (4, 3): call B.compute_chunk_sizes() first",
+    ),
+    "a layer's B": (
+        lambda a: fc.FullyConnected(a["W"], a["unknown B"]),
+        "FullyConnected: axis s (output features): B has an unknown number, W has 3; B has shape (?,), W must be "
+        "(C, S), has (4, 3): call B.compute_chunk_sizes() first",
+    ),
+    "a layer's W of rank 1": (
+        lambda a: fc.FullyConnected(a["unknown B"]),
+        f"FullyConnected: W must have shape (C, S), has (?,): {TWO_AXES}",
+    ),
+    "grad_weight, blocks of the batch": (
+        lambda a: fc.grad_weight(a["X of unknown rows"], a["dY of unknown rows"]),
+        "axis n (batch, axis 0): X has 4 blocks, dY has 2 blocks, not all of known sizes; X has shape (?, 4), dY has "
+        "shape (?, 3): call compute_chunk_sizes() on X and dY first",
+    ),
+    "backward, blocks of the batch": (
+        lambda a: fc.backward(a["X of unknown rows"], a["W"], a["dY"]),
+        "axis n (batch, axis 0): X has 4 blocks, dY has 2 blocks, not all of known sizes; X has shape (?, 4), dY has "
+        "shape (8, 3): call compute_chunk_sizes() on X first",
+    ),
+    "Gradients, features of dX": (
+        lambda a: added(a["X"], a["X of unknown features"]),
+        "axis 1 of dX: one has 4, the other has an unknown number; call compute_chunk_sizes() first, on each dX whose "
+        "shape has nan",
+    ),
+    "Gradients, leading axes of dX": (
+        lambda a: added(a["X of unknown sequences"], a["X of unknown sequences"]),
+        "axis 1 of dX: one has an unknown number, the other has an unknown number; call compute_chunk_sizes() first, "
+        "on each dX whose shape has nan",
+    ),
+}
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.needs("unknown_chunks")
+@pytest.mark.parametrize("case", list(UNKNOWN_CASES))
+def test_what_can_not_be_compared_before_it_is_computed_is_refused(backend, case):
+    arrays = {
+        "X": backend.asarray(zeros(8, 4), chunks=(2, 4)),
+        "W": backend.asarray(zeros(4, 3), chunks=(4, 3)),
+        "B": backend.asarray(zeros(3), chunks=3),
+        "dY": backend.asarray(zeros(8, 3), chunks=(4, 3)),
+    }
+
+    def unknown(array, axis):
+        kept = backend.asarray(np.ones(array.shape[axis], bool), chunks=(array.chunks[axis],))
+        return array[(slice(None),) * axis + (kept,)]
+
+    arrays |= {f"{name} of unknown rows": unknown(arrays[name], 0) for name in ("X", "W", "dY")}
+    arrays |= {f"{name} of unknown features": unknown(arrays[name], 1) for name in ("X", "dY")}
+    arrays |= {"W of unknown columns": unknown(arrays["W"], 1), "unknown B": unknown(arrays["B"], 0)}
+    arrays["X of unknown sequences"] = unknown(backend.asarray(zeros(2, 8, 4), chunks=(1, 2, 4)), 1)
+    call, message = UNKNOWN_CASES[case]
+    assert_refused(backend, (call, (), ValueError, message), [arrays])
+
+
+@pytest.mark.only("array_api_strict")
+def test_results_stay_on_the_device_of_the_inputs(backend, batch):
+    on_device = backend.xp.Device("device1")
+    X, W, B = (backend.xp.asarray(batch[name], device=on_device) for name in ("X", "W", "B"))
+    Y = fc.forward(X, W, B)
+    assert Y.device == on_device
+    grads = fc.backward(X, W, Y)
+    assert {part.device for part in grads} == {on_device}
+    long = backend.xp.ones((20000, 2), device=on_device)
+    assert fc.grad_weight(long, long).device == on_device
+    assert fc.grad_bias(long).device == on_device

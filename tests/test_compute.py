@@ -1,0 +1,243 @@
+"""One pass over lazy arrays, with one BLAS thread for each of Dask's."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from batches import B, W, X, assert_all, dY
+
+import fc_arrayapi as fc
+from fc_arrayapi._dask import progress
+
+pytestmark = pytest.mark.only("dask.array")
+
+
+class CountingSource:
+    """An array-like that counts how often each of its rows is read."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.reads = np.zeros(len(array), int)
+        self.lock = threading.Lock()
+
+    def __dask_tokenize__(self):
+        return ("CountingSource", self.array.tobytes())
+
+    def __getitem__(self, index):
+        with self.lock:
+            self.reads[index[0]] += 1
+        return self.array[index]
+
+
+def test_one_pass_reads_every_block_once(backend):
+    sources = [CountingSource(X), CountingSource(dY)]
+    x, dy = (backend.xp.from_array(source, chunks=(10, -1)) for source in sources)
+    Y = fc.forward(x, W, B)
+    results = fc.compute(Y, *fc.backward(x, W, dy), ((Y - dy) ** 2).sum())
+    assert_all(results[:4], like=np.ones(1))
+    for source in sources:
+        np.testing.assert_array_equal(source.reads, 1)
+
+
+def test_compute_gives_back_gradients_and_what_is_not_lazy(backend):
+    x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
+    grads, five = fc.compute(fc.backward(x, W, dy, needs=("dW",)), 5)
+    assert isinstance(grads, fc.Gradients)
+    assert grads.dX is None
+    assert five == 5
+    np.testing.assert_allclose(grads.dW, X.T @ dY, rtol=1e-12)
+
+
+def test_progress_on_a_terminal_is_a_bar(backend, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
+    assert "100% Completed" in capsys.readouterr().out
+
+
+def test_progress_in_a_notebook_is_a_bar(backend, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})())
+    fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
+    assert "100% Completed" in sys.stdout.getvalue()
+
+
+def test_progress_in_a_log_is_a_line_for_each_tenth(backend, capsys, monkeypatch):
+    def in_lines():
+        dB = fc.grad_bias(backend.asarray(dY, chunks=(1, 5)))
+        fc.compute(dB, progress=True)
+        return capsys.readouterr().out
+
+    assert not in_lines()  # it is over too soon
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    lines = in_lines()
+    assert re.fullmatch(r"(\d+% of \d+ tasks in \d+\.\d s\n){10}", lines)
+    assert [int(line.partition("%")[0]) for line in lines.splitlines()] == list(range(10, 101, 10))
+
+
+def test_lines_come_a_second_apart_and_the_last_says_that_all_is_done(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    lines = progress.Lines()
+    for now[0], done in ((0.9, 3), (1.1, 4), (2.0, 5), (2.2, 5), (2.3, 6), (3.3, 6), (3.4, 9), (3.5, 10)):
+        lines.show(done, 10)
+    shown = [line.split("% of 10 tasks in ") for line in capsys.readouterr().out.splitlines()]
+    assert shown == [["40", "1.1 s"], ["50", "2.2 s"], ["60", "3.3 s"], ["100", "3.5 s"]]
+    now[0], short = 0.0, progress.Lines()
+    for now[0], done in ((0.3, 5), (0.9, 10)):
+        short.show(done, 10)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("closed file"), None])
+def test_a_log_that_can_not_be_written_to_does_not_end_a_pass(backend, monkeypatch, error):
+    class Log:
+        def write(self, text):
+            raise error
+
+        def flush(self):
+            pass
+
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(sys, "stdout", Log() if error else None)  # None: no standard output at all
+    (dB,) = fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
+    np.testing.assert_allclose(dB, dY.sum(axis=0), rtol=1e-12)
+
+
+@pytest.mark.needs("delayed")
+def test_results_of_every_kind_come_back_in_their_places(backend):
+    """Dask's own compute gives the arrays first, whatever the order asked for."""
+    import dask
+
+    x, delayed = backend.asarray(X, chunks=(30, 6)), dask.delayed(str)("delayed")
+    results = fc.compute(x.max(), delayed, 5, {"min": x.min(), "both": (delayed, x.max())}, x.min())
+    assert results == (X.max(), "delayed", 5, {"min": X.min(), "both": ("delayed", X.max())}, X.min())
+    assert fc.compute(5, "six") == (5, "six")
+
+
+def test_a_missing_threadpoolctl_is_named_before_anything_is_read(backend, monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    source = CountingSource(X)
+    message = r"^a pass over chunked arrays needs threadpoolctl: pip install threadpoolctl$"
+    with pytest.raises(ImportError, match=message):
+        fc.compute(5)
+    with pytest.raises(ImportError, match=message):
+        fc.compute(fc.forward(backend.xp.from_array(source, chunks=(10, -1)), W))
+    assert not source.reads.any()
+
+
+def test_no_thread_is_left_where_blas_can_not_be_limited(backend, monkeypatch):
+    def broken(*_, **__):
+        raise OSError("no such BLAS")
+
+    monkeypatch.setattr("threadpoolctl.ThreadpoolController.limit", broken)
+    with pytest.raises(OSError, match="no such BLAS"):
+        fc.compute(backend.asarray(X))
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("fc_arrayapi-blas")] == []
+
+
+def test_libraries_are_looked_for_anew_only_after_an_import(backend, monkeypatch):
+    import threadpoolctl
+
+    class Counting(threadpoolctl.ThreadpoolController):
+        made = 0
+
+        def __init__(self):
+            Counting.made += 1
+            super().__init__()
+
+    fc.compute(backend.asarray(X))
+    fc.compute(backend.asarray(X))  # the first pass of a process imports what the second has
+    monkeypatch.setattr(threadpoolctl, "ThreadpoolController", Counting)
+    fc.compute(backend.asarray(X))
+    assert Counting.made == 0
+    monkeypatch.setitem(sys.modules, "another_blas", sys)
+    fc.compute(backend.asarray(X))
+    fc.compute(backend.asarray(X))
+    assert Counting.made == 1
+
+
+BLAS_THREADS = """
+import threading, time
+import dask.array as da, numpy as np, threadpoolctl
+import fc_arrayapi as fc
+
+def blas_threads():
+    return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
+
+def lazy(seconds, fail=False):
+    def look(block):
+        seen.append(blas_threads())
+        time.sleep(seconds)
+        seen.append(blas_threads())
+        return 1 / 0 if fail else block
+    return da.ones((2, 2), chunks=1).map_blocks(look, dtype=float, meta=np.empty((0, 0)))
+
+seen = []
+before = blas_threads()
+fc.compute(lazy(0))
+assert blas_threads() == before, "after a pass"
+try:
+    fc.compute(lazy(0, fail=True))
+except ZeroDivisionError:
+    assert blas_threads() == before, "after an exception"
+time.sleep(0.1)  # blocks that were under way when one failed
+seen.clear()
+for first, second in ((0.2, 0.4), (0.6, 0.1)):
+    passes = [threading.Thread(target=fc.compute, args=(lazy(seconds),)) for seconds in (first, second)]
+    passes[0].start()
+    time.sleep(0.1)
+    passes[1].start()
+    [one.join() for one in passes]
+    assert blas_threads() == before, "after passes at once"
+assert len(seen) == 32 and all(threads == {1} for threads in seen), seen
+print("before", before)
+"""
+
+
+PROCESSES = """
+from concurrent.futures import ProcessPoolExecutor
+import dask, dask.array as da, numpy as np, threadpoolctl
+import fc_arrayapi as fc
+
+def blas_threads(block):
+    return block + max(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
+
+def mine():
+    import os
+    os.environ["SET_BY_MINE"] = "yes"
+
+def says_mine(block):
+    import os
+    return block + (os.environ.get("SET_BY_MINE") == "yes")
+
+if __name__ == "__main__":
+    x = da.zeros(3, chunks=1, dtype="float64")
+    with dask.config.set({"scheduler": "processes", "num_workers": 2, "multiprocessing.initializer": mine}):
+        threads, set_by_mine = fc.compute(x.map_blocks(blas_threads, dtype=float), x.map_blocks(says_mine, dtype=float))
+        assert dask.config.get("multiprocessing.initializer") is mine
+    with ProcessPoolExecutor(1) as pool, dask.config.set({"scheduler": "processes", "pool": pool}):
+        fc.compute(x)
+    print(threads, set_by_mine)
+"""
+
+
+def test_compute_limits_blas_in_the_processes_of_the_processes_scheduler(backend, tmp_path):
+    (tmp_path / "script.py").write_text(PROCESSES)  # the children import it
+    run = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (run.stdout, run.stderr) == ("[1. 1. 1.] [1. 1. 1.]\n", "")
+
+
+def test_compute_limits_blas_threads_and_puts_them_back(backend):
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
+    run = subprocess.run([sys.executable, "-c", BLAS_THREADS], capture_output=True, text=True, env=environment)
+    assert run.stdout == "before {2}\n", run.stderr

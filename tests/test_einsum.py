@@ -1,0 +1,172 @@
+"""einsum against numpy.einsum in float64, and opt_einsum's backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import opt_einsum
+import pytest
+from assertions import assert_array, nothing_computes
+from equations import DOCUMENTED, operands_of, reference
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fc_arrayapi as fc
+from fc_arrayapi._arrays import namespace
+
+
+@pytest.mark.parametrize("equation", DOCUMENTED)
+def test_documented_equations(backend, rng, equation):
+    hosts = operands_of(equation, rng)
+    operands = [backend.asarray(host) for host in hosts]
+    with nothing_computes(backend):
+        result = fc.einsum(equation, *operands)
+    expected = reference(equation, *hosts)
+    assert_array(result, expected, like=operands[0], rtol=1e-12)
+    spaced = " " + equation.replace(",", " , ").replace("->", " -> ")
+    assert_array(fc.einsum(spaced, *operands), expected, like=operands[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("equation", DOCUMENTED)
+def test_opt_einsum_with_this_backend(backend, rng, equation):
+    hosts = operands_of(equation, rng)
+    operands = [backend.asarray(host) for host in hosts]
+    expected = reference(equation, *hosts)
+    with nothing_computes(backend):
+        result = opt_einsum.contract(equation, *operands, backend="fc_arrayapi")
+    assert_array(result, expected, like=operands[0], rtol=1e-12)
+    expression = opt_einsum.contract_expression(equation, *[host.shape for host in hosts])
+    assert_array(expression(*operands, backend="fc_arrayapi"), expected, like=operands[0], rtol=1e-12)
+    if backend.module == "numpy":
+        np.testing.assert_allclose(result, opt_einsum.contract(equation, *hosts), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.only("numpy")
+def test_a_path_of_the_caller(backend, rng):
+    a, b, c = (rng.normal(size=(3, 3)) for _ in range(3))
+    for path in ([(0, 1), (0, 1)], [(1, 2), (0, 1)], [(0, 2), (0, 1)], [(-1, -2), (0, 1)], [(0, 1, 2)]):
+        result = fc.einsum("ij,jk,kl->il", a, b, c, optimize=path)
+        np.testing.assert_allclose(result, a @ b @ c, rtol=1e-12, atol=1e-12)
+
+
+@st.composite
+def random_contractions(draw):
+    """Draw an equation of one to four operands of rank 0 to 5, and sizes of 0 to 4."""
+    labels = "abcdef"
+    inputs = draw(st.lists(st.text(labels, max_size=5), min_size=1, max_size=4))
+    used = sorted(set("".join(inputs)))
+    equation = ",".join(inputs)
+    if draw(st.booleans()):
+        order = draw(st.permutations(used))
+        equation += "->" + "".join(order[: draw(st.integers(0, len(used)))])
+    sizes = draw(st.tuples(*[st.integers(0, 4) for _ in labels]))
+    optimize = draw(st.sampled_from(["auto", "greedy", "optimal", True, False]))
+    return equation, [[sizes[labels.index(label)] for label in term] for term in inputs], optimize
+
+
+def test_random_equations(backend):
+    rng = np.random.default_rng(0)
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(random_contractions())
+    def check(contraction):
+        equation, shapes, optimize = contraction
+        hosts = [rng.normal(size=shape) for shape in shapes]
+        operands = [backend.asarray(host) for host in hosts]
+        expected = np.einsum(equation, *hosts, optimize=len(hosts) > 2)
+        result = fc.einsum(equation, *operands, optimize=optimize)
+        assert_array(result, expected, like=operands[0], rtol=1e-12)
+
+    check()
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "float32", "complex128"])
+@pytest.mark.parametrize("equation", ["nc,cs->ns", "ab,ab->", "ab->a", "aab->b", "a,b->ab", "ab,bc,cd->ad", "bi,bi->b"])
+def test_every_numeric_dtype(backend, rng, equation, dtype):
+    hosts = [(4 * host).astype(dtype) for host in operands_of(equation, rng)]
+    if dtype == "complex128":
+        hosts = [host * (1 + 2j) for host in hosts]
+    operands = [backend.asarray(host) for host in hosts]
+    expected = np.einsum(equation, *hosts)
+    assert_array(fc.einsum(equation, *operands), expected, like=operands[0], rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_mixed_dtypes_are_promoted_before_anything_is_summed(backend):
+    small = backend.asarray(np.full((3,), 100, "int8"))
+    one, half = backend.asarray(np.ones(1, "int64")), backend.asarray(np.full((1,), 0.5, "float32"))
+    assert_array(fc.einsum("i,j->", small, one), 300, like=one, rtol=0)
+    assert_array(fc.einsum("i,k,j->", small, small, one), 90000, like=one, rtol=0)
+    wide = backend.asarray(np.full((2,), 0.25, "float64"))
+    assert_array(fc.einsum("i,j->j", half, wide), [0.125, 0.125], like=wide, rtol=0)
+
+
+def test_interleaved_operands(backend, rng):
+    X, W, V = rng.normal(size=(5, 4)), rng.normal(size=(4, 3)), rng.normal(size=(3, 2))
+    x, w, v = (backend.asarray(a) for a in (X, W, V))
+    assert_array(fc.einsum(x, [0, 1], w, [1, 2], [0, 2]), X @ W, like=x, rtol=1e-12)
+    assert_array(fc.einsum(x, [0, 1], w, [1, 2]), X @ W, like=x, rtol=1e-12)
+    assert_array(fc.einsum(x, ["n", "c"], w, ["c", "s"], v, ["s", "t"]), X @ W @ V, like=x, rtol=1e-12)
+    assert_array(fc.einsum(x, [Ellipsis, 1], w, [1, 2], [Ellipsis, 2]), X @ W, like=x, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [np.int64(1), np.asarray(1), np.asarray([1, 0]), np.asarray([[1], [0]]), (np.int64(1), np.asarray([0]))],
+    ids=repr,
+)
+def test_axes_of_tensordot_may_be_numpy_s_integers(backend, rng, axes):
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=(4, 2))
+    own = backend.asarray(a)
+    assert_array(fc.tensordot(own, backend.asarray(b), axes=axes), a @ b, like=own, rtol=1e-12)
+
+
+@pytest.mark.parametrize("axes", [0, 1, 2, ((0, 1), (1, 0)), ((2,), (0,)), ([-1, 0], [0, 2]), (1, 1)], ids=str)
+def test_tensordot_and_transpose(backend, rng, axes):
+    a, b = rng.normal(size=(3, 4, 3)), rng.normal(size=(4, 3, 3))
+    if axes in (1, ((2,), (0,)), ([-1, 0], [0, 2]), (1, 1)):
+        b = np.ascontiguousarray(b.transpose(1, 0, 2))
+    own, other = backend.asarray(a), backend.asarray(b)
+    assert_array(fc.tensordot(own, other, axes=axes), np.tensordot(a, b, axes=axes), like=own, rtol=1e-12)
+    assert_array(fc.transpose(own, (2, 0, 1)), a.transpose(2, 0, 1), like=own, rtol=0)
+    assert_array(fc.transpose(own, np.asarray([2, 0, 1])), a.transpose(2, 0, 1), like=own, rtol=0)
+    assert_array(fc.transpose(own), a.T, like=own, rtol=0)
+
+
+@pytest.mark.only("numpy", "dask.array")
+def test_big_endian_operands(backend):
+    big = backend.asarray(np.arange(8.0).reshape(4, 2).astype(">f4"))
+    for equation in ("ij->j", "ij,ij->", "ij->ji", "ij,ik->jk"):
+        hosts = [np.arange(8.0, dtype="float32").reshape(4, 2)] * (1 + equation.count(","))
+        result = namespace.to_numpy(fc.einsum(equation, *[big] * len(hosts)))
+        np.testing.assert_array_equal(result, np.einsum(equation, *hosts))
+
+
+@pytest.mark.only("dask.array")
+def test_numpy_operands_beside_a_dask_one(backend, rng):
+    X, U, V = rng.normal(size=(50, 4)), rng.normal(size=(4, 2)), rng.normal(size=(2, 3))
+    x = backend.asarray(X, chunks=(10, 2))
+    Y = fc.einsum("nc,cr,rs->ns", x, U, V)
+    assert Y.chunks == (x.chunks[0], (3,))
+    assert_array(Y, X @ U @ V, like=x, rtol=1e-12)
+
+
+@pytest.mark.needs("unknown_chunks")
+@pytest.mark.only("dask.array")
+def test_unknown_batch_lengths(backend, rng):
+    X, U, V = rng.normal(size=(50, 4)), rng.normal(size=(4, 2)), rng.normal(size=(2, 3))
+    keep = X[:, 0] > 0
+    x = backend.asarray(X, chunks=(10, 2))[backend.asarray(keep, chunks=10)]
+    with nothing_computes(backend):
+        Y = fc.einsum("nc,cr,rs->ns", x, U, V)
+        gram = fc.einsum("nc,nd->cd", x, x)
+    np.testing.assert_allclose(Y.compute(), X[keep] @ U @ V, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(gram.compute(), X[keep].T @ X[keep], rtol=1e-12, atol=1e-12)
+    wide = backend.asarray(X, chunks=(10, 2))[backend.asarray(np.ones(50, bool), chunks=10)]
+    three = fc.einsum("nc,nd,ne->cde", wide, backend.asarray(X, chunks=(10, 4)), wide)
+    np.testing.assert_allclose(three.compute(), np.einsum("nc,nd,ne->cde", X, X, X), rtol=1e-12, atol=1e-12)
+    columns = fc.einsum("cn,nd->cd", x.T, x)  # n is no batch here, and not known
+    np.testing.assert_allclose(columns.compute(), X[keep].T @ X[keep], rtol=1e-12, atol=1e-12)
+    other = keep.copy()
+    other[np.flatnonzero(keep)[0]] = False
+    y = backend.asarray(X, chunks=(10, 2))[backend.asarray(other, chunks=10)]
+    with pytest.raises(ValueError, match=r"index n: operand 0 has \d+ \(axis 0\), operand 1 has \d+ \(axis 0\)"):
+        fc.einsum("nc,nd->cd", x, y).compute()

@@ -1,0 +1,390 @@
+"""Arrays on disk that open lazily."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shutil
+import sys
+import time
+import tracemalloc
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from assertions import nothing_computes
+
+import fc_arrayapi as fc
+from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files.npy import read_npy_header
+
+ROWS = np.arange(6.0).reshape(2, 3)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(1000, 8)).astype("float32")
+
+
+def write_npy(folder, array):
+    np.save(folder / "x.npy", array)
+    return folder / "x.npy"
+
+
+def write_parts(folder, array):
+    (folder / "parts").mkdir(exist_ok=True)
+    for number, part in enumerate(np.split(array, [100, 430, 430, 777])):
+        np.save(folder / "parts" / f"part-{number}.npy", part)
+    return folder / "parts"
+
+
+def write_zarr(folder, array, **options):
+    zarr.create_array(folder / "x.zarr", data=array, overwrite=True, **{"chunks": (100, 8), **options})
+    return folder / "x.zarr"
+
+
+def write_hdf5(folder, array, **options):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file.create_dataset("group/X", data=array, **options)
+    return f"{folder / 'x.h5'}::group/X"
+
+
+KINDS = pytest.mark.parametrize("write", [write_npy, write_parts, write_zarr, write_hdf5])
+
+
+@KINDS
+@pytest.mark.only("dask.array")
+def test_open_array_is_lazy_and_in_blocks(backend, tmp_path, x, write):
+    path = write(tmp_path, x)
+    with nothing_computes(backend):
+        opened = fc.open_array(path, rows=300)
+    assert opened.chunks == ((300, 300, 300, 100), (8,))
+    assert opened.dtype == np.float32
+    np.testing.assert_array_equal(opened.compute(), x)
+    assert fc.open_array(path).chunks == ((1000,), (8,))
+    for index in (slice(250, 850), slice(None, None, -7), 5, (slice(90, 440, 3), 2), (slice(0, 5), slice(1, 3))):
+        np.testing.assert_array_equal(opened[index].compute(), x[index])
+
+
+@KINDS
+@pytest.mark.only("dask.array")
+def test_no_rows_and_no_columns(backend, tmp_path, x, write):
+    for array in (x[:0], x[:, :0]):
+        assert fc.open_array(write(tmp_path, array)).compute().shape == array.shape
+
+
+@pytest.mark.only("dask.array")
+def test_fortran_order_and_other_byte_orders(backend, tmp_path, x):
+    np.testing.assert_array_equal(fc.open_array(write_npy(tmp_path, np.asfortranarray(x)), rows=7).compute(), x)
+    opened = fc.open_array(write_parts(tmp_path, x.astype(">f8")), rows=7)
+    assert opened.dtype == ">f8"
+    np.testing.assert_array_equal(opened.compute(), x)
+
+
+@pytest.mark.only("dask.array")
+def test_blocks_hold_128_mebibytes_by_default(backend, tmp_path):
+    array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (2**17, 512))  # 256 MiB, sparse
+    del array
+    assert fc.open_array(tmp_path / "x.npy").chunks == ((2**16, 2**16), (512,))
+    zarr.create_array(tmp_path / "x.zarr", shape=(2**17, 512), dtype="float32", chunks=(50_000, 512))
+    assert fc.open_array(tmp_path / "x.zarr").chunks == ((50_000, 50_000, 2**17 - 100_000), (512,))
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(
+    ("rows", "zarr_chunk", "expected"),
+    [
+        (1000, 1, (250,) * 4),  # and not 300, 300, 300, 100
+        (1000, 64, (256, 256, 256, 232)),  # whole chunks
+        (500, 64, (256, 244)),
+        (300, 64, (192, 108)),  # 256 and 44 before: the chunks can't be cut in halves
+        (290, 290, (290,)),
+        (300, 400, (300,)),  # one chunk
+        (1, 1, (1,)),
+        (0, 1, (0,)),
+    ],
+)
+def test_blocks_are_of_equal_size_by_default(backend, tmp_path, monkeypatch, rows, zarr_chunk, expected):
+    monkeypatch.setattr(open_module, "BLOCK_BYTES", 300 * 8 * 8 + 5)
+    zarr.create_array(tmp_path / "x.zarr", shape=(rows, 8), dtype="float64", chunks=(zarr_chunk, 8))
+    assert fc.open_array(tmp_path / "x.zarr").chunks == (expected, (8,))
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(("lengths", "rows"), [((600, 300, 70), 300), ((600, 250, 500), 270), ((100, 100), 200)])
+def test_blocks_end_with_the_files_of_a_folder(backend, tmp_path, monkeypatch, lengths, rows):
+    """Blocks that are views by default stay so, and only those that are not are of about equal size."""
+    monkeypatch.setattr(open_module, "BLOCK_BYTES", 300 * 8 * 8)
+    for name, length in zip("abc", lengths, strict=False):
+        np.save(tmp_path / f"{name}.npy", np.ones((length, 8)))
+    assert fc.open_array(tmp_path).chunks[0][0] == rows
+
+
+@pytest.mark.only("dask.array")
+def test_two_gigabytes_open_and_take_no_memory(backend, tmp_path):
+    array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (2**20, 512))  # 2 GiB, sparse
+    del array
+    fc.open_array(tmp_path / "x.npy")  # the first call imports
+    tracemalloc.start()
+    try:
+        opened = fc.open_array(tmp_path / "x.npy", rows=2**12)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert opened.size == 2**29
+    assert peak < 2**20
+
+
+@KINDS
+def test_what_dask_takes_for_a_source(write, tmp_path, x):
+    source = open_module._open(str(write(tmp_path, x)))
+    assert not hasattr(source, "copy")  # dask #11850
+    assert len(pickle.dumps(source)) < 2000
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(source))[40:60, 2:], x[40:60, 2:])
+    np.testing.assert_array_equal(source[434, 2:], x[434, 2:])
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(
+    ("options", "rows", "expected"),
+    [
+        ({"chunks": (64, 4)}, 300, 256),
+        ({"chunks": (64, 4)}, 3, 64),
+        ({"chunks": (64, 4)}, 128, 128),
+        ({"chunks": (64, 4), "zarr_format": 2}, 300, 256),
+        ({"chunks": (32, 4), "shards": (128, 8)}, 300, 256),
+        ({"chunks": (32, 4), "shards": (128, 8)}, 100, 128),
+    ],
+)
+def test_blocks_are_whole_zarr_chunks_each_read_once(backend, tmp_path, x, monkeypatch, options, rows, expected):
+    path = write_zarr(tmp_path, x, **options)
+    opened = fc.open_array(path, rows=rows)
+    assert opened.chunks == backend.xp.ones((1000, 8), chunks=(expected, 8)).chunks
+    np.testing.assert_array_equal(opened.compute(), x)
+
+
+@pytest.mark.only("dask.array")
+def test_blocks_are_whole_hdf5_chunks(backend, tmp_path, x):
+    path = write_hdf5(tmp_path, x, chunks=(64, 4), compression="gzip")
+    opened = fc.open_array(path, rows=300)
+    assert opened.chunks == ((256, 256, 256, 232), (8,))
+    np.testing.assert_array_equal(opened.compute(), x)
+
+
+@KINDS
+@pytest.mark.only("dask.array")
+def test_the_name_changes_with_the_file_and_not_with_the_call(backend, tmp_path, write, x):
+    path = write(tmp_path, x)
+    name = fc.open_array(path).name
+    assert fc.open_array(str(path)).name == name
+    time.sleep(0.02)
+    write(tmp_path, x + 1)
+    assert fc.open_array(path).name != name
+
+
+@pytest.mark.only("dask.array")
+def test_the_name_changes_with_one_chunk_and_with_the_dataset(backend, tmp_path, x):
+    path = write_zarr(tmp_path, x)
+    name = fc.open_array(path).name
+    time.sleep(0.02)
+    zarr.open_array(path)[200:300] = 0
+    assert fc.open_array(path).name != name
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["X"], file["Y"] = x, x
+    assert fc.open_array(f"{tmp_path / 'x.h5'}::X").name != fc.open_array(f"{tmp_path / 'x.h5'}::Y").name
+
+
+@pytest.mark.only("dask.array")
+def test_the_name_changes_with_a_chunk_that_is_older_than_the_others(backend, tmp_path, x):
+    (tmp_path / "before").mkdir()
+    other = write_zarr(tmp_path / "before", x + 1, compressors=None)
+    path = write_zarr(tmp_path, x, compressors=None)
+    newest = time.time_ns() + 10**10
+    os.utime(path / "zarr.json", ns=(newest, newest))
+    name = fc.open_array(path).name
+    shutil.copy2(other / "c/2/0", path / "c/2/0")  # with its time and of the same size
+    assert fc.open_array(path).name != name
+
+
+@KINDS
+@pytest.mark.only("dask.array")
+def test_a_file_that_is_changed_after_it_was_opened_is_refused(backend, tmp_path, write, x):
+    opened = fc.open_array(write(tmp_path, x), rows=300)
+    time.sleep(0.02)
+    write(tmp_path, x[:600] if write is not write_parts else x + 1)
+    with pytest.raises(ValueError, match=r": was changed since it was opened: open it again$"):
+        opened.compute()
+
+
+@pytest.mark.only("dask.array")
+def test_open_array_refuses_what_it_can_not_read(backend, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"missing.npy: there is no file or folder .*missing.npy$"):
+        fc.open_array(tmp_path / "missing.npy")
+    with pytest.raises(FileNotFoundError, match=r"missing.zarr: there is no file or folder .*missing.zarr$"):
+        fc.open_array(tmp_path / "missing.zarr")
+    with pytest.raises(FileNotFoundError, match=r"missing.h5::X: there is no file or folder .*missing.h5$"):
+        fc.open_array(f"{tmp_path / 'missing.h5'}::X")
+    (tmp_path / "x.csv").touch()
+    with pytest.raises(ValueError, match=r"x.csv: open_array reads .npy files and folders of them, Zarr arrays, and "):
+        fc.open_array(tmp_path / "x.csv")
+    path = tmp_path / "x.npy"
+    np.save(path, ROWS)
+    with pytest.raises(ValueError, match=r"^rows is 0: a block has a whole number of rows, at least one$"):
+        fc.open_array(path, rows=0)
+    for rows in (-1, 2.5, "3", [3], True):
+        with pytest.raises(ValueError, match=r"^rows is .*: a block has a whole number of rows, at least one$"):
+            fc.open_array(path, rows=rows)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"x.npy: has 175 bytes, its header asks for 176: the file was cut short$"):
+        fc.open_array(path)
+    path.write_bytes(b"not an array")
+    with pytest.raises(ValueError, match=r"x.npy: has no .npy header \("):
+        fc.open_array(path)
+    np.save(path, np.asarray([None]))
+    with pytest.raises(ValueError, match=r"x.npy: holds Python objects, which are never unpickled here$"):
+        fc.open_array(path)
+    np.save(path, np.asarray(1.0))
+    with pytest.raises(ValueError, match=r"x.npy: holds a single number, not an array of rows$"):
+        fc.open_array(path)
+
+
+@pytest.mark.only("dask.array")
+def test_paths_of_bytes(backend, tmp_path):
+    path = write_npy(tmp_path, ROWS)
+    opened = fc.open_array(os.fsencode(path))
+    np.testing.assert_array_equal(opened.compute(), ROWS)
+    assert opened.name == fc.open_array(path).name
+    with pytest.raises(FileNotFoundError, match=r"^missing.npy: there is no file or folder missing.npy$"):
+        fc.open_array(b"missing.npy")
+
+
+def test_two_colons_are_part_of_a_name_where_there_is_such_a_file(tmp_path):
+    folder = tmp_path / "a::b"
+    folder.mkdir()
+    write_npy(folder, ROWS)
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["X"], file["X::Y"] = ROWS, ROWS + 1
+    for name, expected in {"x.npy": ROWS, "x.h5::X": ROWS, "x.h5::X::Y": ROWS + 1}.items():
+        np.testing.assert_array_equal(open_module._open(f"{folder}/{name}")[:, :], expected)
+    with pytest.raises(ValueError, match=r"a::b/x.h5: has no dataset Z::Y: open "):
+        open_module._open(f"{folder}/x.h5::Z::Y")
+
+
+@pytest.mark.parametrize("dtype", ["<U3", "S3", "M8[s]", "m8[s]"])
+def test_strings_and_times_are_no_numbers(tmp_path, dtype):
+    array = np.zeros((4, 2), "i8").astype(dtype)
+    written = [write_npy(tmp_path, array)]
+    if dtype == "S3":
+        written += [write_hdf5(tmp_path, array), write_zarr(tmp_path, array, chunks=(4, 2), zarr_format=2)]
+    for path in written:
+        message = f": holds Python objects, strings or times (dtype {array.dtype}), which are not read here"
+        with pytest.raises(ValueError, match=f"^{re.escape(f'{path}{message}')}$"):
+            open_module._open(str(path))
+
+
+def test_records_are_read(tmp_path):
+    array = np.zeros((4, 2), [("a", "f8"), ("b", "i4")])
+    np.testing.assert_array_equal(open_module._open(str(write_npy(tmp_path, array)))[1:3, :], array[1:3])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # strings are not in the specification of Zarr yet
+def test_zarr_groups_and_what_is_no_array_of_numbers(tmp_path):
+    for zarr_format in (2, 3):
+        path = tmp_path / f"group-{zarr_format}.zarr"
+        group = zarr.create_group(path, zarr_format=zarr_format)
+        group.create_array("x", data=ROWS)
+        group.create_array("y", data=ROWS)
+        (path / "empty").mkdir()
+        message = rf"group-{zarr_format}.zarr: is a group of arrays: open .*\.zarr/x or .*\.zarr/y$"
+        with pytest.raises(ValueError, match=message):
+            open_module._open(str(path))
+        np.testing.assert_array_equal(open_module._open(str(path / "x"))[:, :], ROWS)
+        with pytest.raises(FileNotFoundError, match=r"\.zarr/z: there is no file or folder .*\.zarr/z$"):
+            open_module._open(str(path / "z"))
+    (tmp_path / "no.zarr").mkdir()
+    with pytest.raises(ValueError, match=r"no.zarr: holds no Zarr array \("):
+        open_module._open(str(tmp_path / "no.zarr"))
+    zarr.create_array(tmp_path / "words.zarr", shape=(3,), dtype=str)
+    with pytest.raises(
+        ValueError, match=r"words.zarr: holds Python objects, strings or times \(dtype .*\), which are "
+    ):
+        open_module._open(str(tmp_path / "words.zarr"))
+    zarr.create_array(tmp_path / "one.zarr", shape=(), dtype="f4")
+    with pytest.raises(ValueError, match=r"one.zarr: holds a single number, not an array of rows$"):
+        open_module._open(str(tmp_path / "one.zarr"))
+
+
+def test_hdf5_files_and_what_is_no_dataset_of_numbers(tmp_path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["X"], file["group/Y"], file["words"], file["one"] = ROWS, ROWS, ["a", "b"], 1.0
+        file["empty"] = h5py.Empty("f4")
+    listed = ".*x.h5::X or .*x.h5::empty or .*x.h5::group/Y or .*x.h5::one or .*x.h5::words$"
+    for name, message in (
+        ("", f"x.h5: name the dataset: open {listed}"),
+        ("::", f"x.h5: name the dataset: open {listed}"),
+        ("::Z", f"x.h5: has no dataset Z: open {listed}"),
+        ("::group", f"x.h5::group: is a group of datasets: open {listed}"),
+        ("::words", r"x.h5::words: holds Python objects, strings or times \(dtype object\), which are not read here$"),
+        ("::one", "x.h5::one: holds a single number, not an array of rows$"),
+        ("::empty", "x.h5::empty: is empty, with no shape$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            open_module._open(f"{path}{name}")
+    path.write_bytes(b"not HDF5")
+    with pytest.raises(ValueError, match=r"x.h5: is no HDF5 file that can be read \("):
+        open_module._open(f"{path}::X")
+
+
+def test_folders_of_parts_that_do_not_fit_together(tmp_path, x):
+    path = write_parts(tmp_path, x)
+    np.save(path / "part-2.npy", x[:5, :3])
+    message = (
+        r"part-2.npy: has rows of shape \(3,\) and dtype float32, part-0.npy before it has \(8,\) and float32: "
+        r"all parts must agree$"
+    )
+    with pytest.raises(ValueError, match=message):
+        open_module._open(str(path))
+    np.save(path / "part-2.npy", x[:5].astype("f8"))
+    with pytest.raises(ValueError, match=r"part-2.npy: has rows of shape \(8,\) and dtype float64, part-0.npy before"):
+        open_module._open(str(path))
+    np.save(path / "part-2.npy", np.asarray(1.0))
+    with pytest.raises(ValueError, match=r"part-2.npy: holds a single number, not an array of rows$"):
+        open_module._open(str(path))
+    (path / "part-2.npy").rename(path / "part-2.npy.fc_arrayapi.part")
+    with pytest.raises(ValueError, match=r"part-2.npy.fc_arrayapi.part: is unfinished: finish it with store\(..., re"):
+        open_module._open(str(path))
+    shutil.rmtree(path)
+    path.mkdir()
+    (path / "._part-0.npy").write_bytes(b"what macOS leaves behind")
+    with pytest.raises(ValueError, match=r"parts: this folder is no Zarr array and has no .npy files$"):
+        open_module._open(str(path))
+
+
+@pytest.mark.parametrize(("module", "write"), [("zarr", write_zarr), ("h5py", write_hdf5)])
+def test_a_missing_library_is_named(tmp_path, monkeypatch, x, module, write):
+    path = str(write(tmp_path, x))
+    monkeypatch.setitem(sys.modules, module, None)
+    message = {
+        "zarr": r"^a .zarr array needs zarr: pip install zarr$",
+        "h5py": r"^an HDF5 dataset needs h5py: pip install h5py$",
+    }[module]
+    with pytest.raises(ImportError, match=message):
+        open_module._open(path)
+
+
+def test_headers_of_two_versions_are_read_and_no_others(tmp_path):
+    def header(array, version):
+        with open(tmp_path / "x.npy", "wb") as file:
+            np.lib.format.write_array(file, array, version=version)
+        with open(tmp_path / "x.npy", "rb") as file:
+            return read_npy_header(file, "x", 10**6)
+
+    for version in ((1, 0), (2, 0)):
+        assert header(ROWS, version)[0] == ROWS.shape
+        assert header(np.zeros(2, [("é", "f8")]), version).dtype.names == ("é",)
+    message = r"^x: has no .npy header \(its version is 3.0: save the array in version 1.0 or 2.0\)$"
+    with pytest.raises(ValueError, match=message):
+        header(np.zeros(2, [("é", "f8")]), (3, 0))
