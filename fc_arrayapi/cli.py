@@ -22,6 +22,8 @@ import fc_arrayapi as fc
 from ._arrays.namespace import Array
 from ._arrays.text import size_text
 from ._dask import compute
+from ._files import store
+from ._files.unfinished import Options
 from ._math import checks, equations
 from .testing.backends import RESULTS
 
@@ -34,6 +36,7 @@ BACKENDS = {
     "jax": ("jax.numpy", "jax"),
     "cupy": ("cupy", "cupy-cuda12x"),
 }
+OPTIONS = Options("--resume", "--overwrite")
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
 # What a person can mend. Other exceptions are printed with their type.
@@ -90,9 +93,7 @@ def _in_one_line(error: Exception) -> str:
         text = "out of memory: take fewer --rows or --threads"
     elif not isinstance(error, MENDABLE):
         text = f"{type(error).__name__}: {text}; --debug shows where"
-    text = " ".join(". ".join([text, *getattr(error, "__notes__", ())]).split())
-    text = text.replace("call store with ", "pass ")
-    return text.replace("resume=True", "--resume").replace("overwrite=True", "--overwrite")
+    return " ".join(". ".join([text, *getattr(error, "__notes__", ())]).split())
 
 
 def _complain(command: str, message: str) -> None:
@@ -164,8 +165,8 @@ def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
         if path.resolve() in inputs:
             raise ValueError(f"{path}: is read by this pass: write the result under another name")
     started = time.perf_counter()
-    with redirect_stdout(sys.stderr):  # where the progress goes
-        fc.store(targets, resume=given.resume, overwrite=given.overwrite, progress=True)
+    with redirect_stdout(sys.stderr):  # for the progress: the bar of distributed knows no stream but stdout
+        store.write(targets, resume=given.resume, overwrite=given.overwrite, progress=True, options=OPTIONS)
     for path, array in targets.items():
         shape = " x ".join(f"{n:,}" for n in array.shape)
         size = size_text(math.prod(array.shape) * array.dtype.itemsize)  # under query planning there is no nbytes

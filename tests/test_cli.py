@@ -272,7 +272,7 @@ def test_a_result_never_takes_the_place_of_what_is_read(run, files, backend):
     ],
 )  # fmt: skip
 def test_an_error_says_what_to_do(error, line):
-    error.add_note("The rest is kept: call store with resume=True")
+    error.add_note("The rest is kept: pass --resume")
     assert cli._in_one_line(error) == line
 
 
@@ -319,7 +319,7 @@ def test_no_empty_folder_is_left_where_nothing_could_be_written(run, files, back
             (path / "dX.zarr.fc_arrayapi.part").mkdir()
         raise ValueError("refused")
 
-    monkeypatch.setattr(fc, "store", refuse)
+    monkeypatch.setattr(cli.store, "write", refuse)
     line, unfinished = "backward X.npy dY.npy --weights layer.npz --out", []
     Path("mine").mkdir()
     for out in ("new/grads", "mine", "mine/grads"):
@@ -335,7 +335,7 @@ def test_what_no_one_thought_of_is_one_line_too(run, files, backend, monkeypatch
     def broken(*_, **__):
         raise RuntimeError("the disk\nis on fire")
 
-    monkeypatch.setattr(fc, "store", broken)
+    monkeypatch.setattr(cli.store, "write", broken)
     line = "forward X.npy --weights layer.npz --out Y.zarr"
     fails(run, line, "fc-arrayapi forward: RuntimeError: the disk is on fire; --debug shows where")
     code, printed, complaint = run(f"{line} --debug")

@@ -125,7 +125,7 @@ def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monke
 
     for written_since in (False, True):
         with monkeypatch.context() as patch:
-            patch.setattr(unfinished.Result, "remove", interrupted)
+            patch.setattr(unfinished.UnfinishedResult, "remove", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 fc.store({path: x}, overwrite=True)
         np.testing.assert_array_equal(read(path), X)

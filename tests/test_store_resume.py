@@ -40,9 +40,7 @@ def test_an_exception_in_a_block_loses_nothing_that_was_finished(backend, tmp_pa
     source, Y, _ = layer(backend, fail_at=55)
     with pytest.raises(RuntimeError, match="this block can not be read") as raised:
         fc.store({path: Y})
-    assert raised.value.__notes__ == [
-        "The finished blocks are kept: call store with resume=True to compute the others."
-    ]
+    assert raised.value.__notes__ == ["The finished blocks are kept: pass resume=True to compute the others."]
     time.sleep(0.2)  # blocks that were under way when one failed
     assert names(tmp_path) == [f"y{suffix}{PART}"]
     finished = finished_rows(path)
@@ -125,7 +123,7 @@ def test_what_could_not_be_begun_leaves_nothing_new(backend, tmp_path, monkeypat
     wanted = {tmp_path / "old.npy": x, tmp_path / "part.npy": y, tmp_path / "new.zarr": x}
     for error in (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()):
         with monkeypatch.context() as patch:
-            patch.setattr(zarr_files.ZarrTarget, "create", fail)
+            patch.setattr(zarr_files.ZarrWriter, "create", fail)
             with pytest.raises(type(error)) as raised:
                 fc.store(wanted, resume=True, overwrite=True)
         if isinstance(error, OSError):
@@ -181,7 +179,7 @@ def test_another_weight_or_file_is_another_array(backend, tmp_path):
         raise RuntimeError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(npy.NpyTarget, "write", fail)
+        patch.setattr(npy.NpyWriter, "write", fail)
         with pytest.raises(RuntimeError):
             fc.store({tmp_path / "y.npy": Y()})
     with pytest.raises(ValueError, match="its inputs or parameters have changed"):
@@ -279,7 +277,7 @@ def test_a_full_disk(backend, tmp_path, monkeypatch, suffix):
 
 def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch):
     path = tmp_path / "x.npy"
-    write = npy.NpyTarget.write
+    write = npy.NpyWriter.write
 
     def write_half(self, block, start):
         if start[0] != 50:
@@ -289,7 +287,7 @@ def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch)
 
     x = lazy(backend, Source(X))
     with monkeypatch.context() as patch:
-        patch.setattr(npy.NpyTarget, "write", write_half)
+        patch.setattr(npy.NpyWriter, "write", write_half)
         with pytest.raises(OSError, match="No space left on device"):
             fc.store({path: x})
         time.sleep(0.2)
@@ -304,13 +302,13 @@ def test_a_block_is_finished_only_when_it_is_on_the_disk(backend, tmp_path, monk
     work = tmp_path / f"x{suffix}{PART}" / "12ab"
     work.mkdir(parents=True)
     (work / "finished").touch()
-    target = unfinished.TARGETS[suffix].of(str(work / "data"), backend.asarray(X, chunks=(10, 6)))
-    target.create()
+    writer = unfinished.WRITERS[suffix].of(str(work / "data"), backend.asarray(X, chunks=(10, 6)))
+    writer.create()
     on_disk = {}
     monkeypatch.setattr(
         npy.os, "fsync", lambda opened: on_disk.update({os.fstat(opened).st_ino: len(finished_blocks(path))})
     )
-    unfinished.write_block(X[:10], ((0, 10), (0, 6)), target=target, where=str(path))
+    unfinished.write_block(X[:10], ((0, 10), (0, 6)), writer=writer, where=str(path))
     assert on_disk[(work / file).stat().st_ino] == 0
     assert set(on_disk.values()) == {0}
     assert finished_blocks(path) == [[[0, 10], [0, 6]]]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,7 +19,8 @@ from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from .._dask import blocks
 from .disk import UNFINISHED, flush, size_at, state_at
-from .source import Bounds, Source, brief, check_unchanged, file_state, too_large
+from .source import Source, brief, check_unchanged, file_state, too_large
+from .writer import Bounds
 
 Result = TypeVar("Result")
 
@@ -165,14 +166,14 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 @dataclass(frozen=True)
-class NpyTarget:
+class NpyWriter:
     """A ``.npy`` file of its full size, in which each block has its place."""
 
     path: str
     shape: tuple[int, ...]
     dtype: str
 
-    is_folder = False
+    is_folder: ClassVar[bool] = False
 
     @staticmethod
     def fit(array: Array) -> Array:
@@ -180,8 +181,8 @@ class NpyTarget:
         return array
 
     @classmethod
-    def of(cls, path: str, array: Array) -> NpyTarget:
-        """Return the target for an array that fits."""
+    def of(cls, path: str, array: Array) -> NpyWriter:
+        """Return the writer of an array that fits."""
         return cls(path, tuple(map(int, array.shape)), array.dtype.str)
 
     def still_there(self, finished: set[Bounds]) -> set[Bounds]:

@@ -16,9 +16,6 @@ import numpy as np
 # NumPy has no array of more.
 MOST_AXES = 64
 
-# Where a block lies: from where to where along each axis.
-Bounds = tuple[tuple[int, int], ...]
-
 
 class Source:
     """An array on disk that is opened anew for each slice.

@@ -1,30 +1,15 @@
-"""Lazy arrays written to files in one pass, which can be taken up again where it was broken off.
-
-Beside a target ``y.npy`` lies, until it is whole, the folder ``y.npy.fc_arrayapi.part``. It has
-one folder under a random name, with
-
-- ``data``: the file or Zarr array that is being written;
-- ``fingerprint.json``: which array that is, by Dask's name for it, its shape, dtype and chunks;
-- ``finished``: a line for each block that is on the disk, with its place in the array;
-- ``state``: by what ``data`` is known when it has its name, written just before it gets it.
-
-Beside that one lies for a moment ``old``: the Zarr array that the new one replaces, until that has
-its name. If the pass is killed in that moment, the next call puts it back.
-
-The random name is a new one in each pass. Blocks that are still under way when a pass is broken
-off find theirs gone, and touch nothing of the next one.
-"""
+"""store: lazy arrays written to files in one pass, which can be resumed where it failed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .._arrays.namespace import Array, is_lazy
 from .._dask import blas_threads, blocks, compute
-from .unfinished import TARGETS, Result, write_block
+from .unfinished import PYTHON, WRITERS, Options, UnfinishedResult, write_block
 
 
 def store(
@@ -89,24 +74,26 @@ def store(
     ...     np.load(folder + "/y.npy").shape, np.load(folder + "/dw.npy").shape
     ((10, 3), (4, 3))
     """
-    results = _check_targets(targets)
+    write(targets, resume=resume, overwrite=overwrite, progress=progress)
+
+
+def write(
+    targets: Mapping[Any, Array],
+    *,
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+    options: Options = PYTHON,
+) -> None:
+    """Do what `store` does, with the options in messages as `options` writes them."""
+    results = _check_targets(targets, options)
     blas_threads.threadpoolctl()
     for result in results:
-        result.look(resume, overwrite)
-    begun: list[Result] = []
-    try:
-        for result in results:
-            begun.append(result)
-            result.begin()
-    except BaseException as error:
-        for result in begun:
-            result.forget()
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(begun[-1].path)) from error
-        raise
+        result.inspect(resume, overwrite)
+    _prepare(results)
     unfinished = [result for result in results if result.missing]
     written = [
-        blocks.each_block(write_block, result.array, target=result.target, where=str(result.path))
+        blocks.each_block(write_block, result.array, writer=result.writer, where=str(result.path))
         for result in unfinished
     ]
     try:
@@ -115,20 +102,35 @@ def store(
         else:
             compute.compute(*written, progress=progress)
     except BaseException as error:
-        error.add_note("The finished blocks are kept: call store with resume=True to compute the others.")
+        error.add_note(f"The finished blocks are kept: pass {options.resume} to compute the others.")
         raise
     for result in results:
-        result.put_in_place(overwrite)
-    for result in results:  # only now: each is needed to tell that its target is in place, if this is broken off
+        result.commit(overwrite)
+    for result in results:  # after all have their names: until then each folder tells that its target is in place
         result.remove()
 
 
-def _check_targets(targets: Mapping[Any, Array]) -> list[Result]:
+def _prepare(results: Sequence[UnfinishedResult]) -> None:
+    """Prepare all results, or none."""
+    begun: list[UnfinishedResult] = []
+    try:
+        for result in results:
+            begun.append(result)
+            result.prepare()
+    except BaseException as error:
+        for result in begun:
+            result.rollback()
+        if isinstance(error, OSError):
+            raise OSError(error.errno, error.strerror, str(begun[-1].path)) from error
+        raise
+
+
+def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[UnfinishedResult]:
     if not isinstance(targets, Mapping):
         raise TypeError(
             f"targets is of type {type(targets).__name__}: it maps paths to lazy arrays, for example {{'y.zarr': Y}}"
         )
-    results: dict[Path, Result] = {}
+    results: dict[Path, UnfinishedResult] = {}
     for name, array in targets.items():
         if not isinstance(name, (str, bytes, os.PathLike)):
             raise TypeError(
@@ -138,15 +140,15 @@ def _check_targets(targets: Mapping[Any, Array]) -> list[Result]:
         name = os.fsdecode(name)
         path = Path(os.path.realpath(name))  # a link stays one
         _check_array(name, array)
-        if path.suffix not in TARGETS:
-            raise ValueError(f"{name}: store writes {' and '.join(TARGETS)}")
+        if path.suffix not in WRITERS:
+            raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
         if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(f"{name}: files can not be written to the folder {path.parent}: it is not permitted")
         if path in results:
             raise ValueError(f"{name}: is the target of two arrays")
-        results[path] = Result(path, array)
+        results[path] = UnfinishedResult(path, array, options)
     return list(results.values())
 
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from .._dask.blocks import bounds
 from .disk import flush, size_at, state_at
-from .source import Bounds, Source, brief, check_unchanged, file_state, naming_damage, one_of, slice_range
+from .source import Source, brief, check_unchanged, file_state, naming_damage, one_of, slice_range
+from .writer import Bounds
 
 # A Zarr chunk is at least this part of the widest block, or else the array is cut anew.
 SMALLEST_CHUNK = 1 / 4
@@ -164,7 +165,7 @@ def zarr_module() -> Any:
 
 
 @dataclass(frozen=True)
-class ZarrTarget:
+class ZarrWriter:
     """A Zarr array of format 3, not compressed, whose chunks never lie in two blocks."""
 
     path: str
@@ -172,7 +173,7 @@ class ZarrTarget:
     dtype: str
     chunks: tuple[int, ...]
 
-    is_folder = True
+    is_folder: ClassVar[bool] = True
 
     @staticmethod
     def fit(array: Array) -> Array:
@@ -185,8 +186,8 @@ class ZarrTarget:
         return array.rechunk(anew) if anew else array
 
     @classmethod
-    def of(cls, path: str, array: Array) -> ZarrTarget:
-        """Return the target for an array that fits."""
+    def of(cls, path: str, array: Array) -> ZarrWriter:
+        """Return the writer of an array that fits."""
         zarr_module()
         return cls(path, tuple(map(int, array.shape)), array.dtype.str, tuple(map(_largest_chunk, array.chunks)))
 
