@@ -14,8 +14,7 @@ from ._arrays.namespace import Array, Namespace
 from ._arrays.text import size_text
 from ._dask import blocks, inspect, unify_chunks
 from ._dask import linear as layer_on_dask
-from ._files.open import BLOCK_BYTES
-from ._files.source import Source
+from ._files.open import BLOCK_BYTES, source_of
 from ._math import checks
 from ._math.equations import AXES, GRADIENTS, axis_label, result_dtype, sum_dtypes
 from ._math.summation import Schedule, schedule
@@ -55,8 +54,8 @@ class Plan:
         the blocks of X, dY and the result that its threads work on, a copy of W, and for dW
         log2(blocks) + 2 partial sums, two more for each further thread. Y and dX are counted
         block by block, as `store` writes them; `compute` holds them whole, which adds their
-        `bytes_written`. Blocks of ``.npy`` files and of NumPy arrays are not counted: they stay
-        where they are. Of Zarr arrays the chunks that are read at a time count beside the
+        `bytes_written`. Blocks of ``.npy`` files are not counted: they stay where
+        they are. Of Zarr arrays the chunks that are read at a time count beside the
         block, twice if they are compressed.
     warnings : tuple of str
         What will make the pass slow or fail, each with what to do.
@@ -368,10 +367,8 @@ def _taken(copies: float, block: float) -> float:
 
 def _copies(array: Array) -> float:
     """Say how often a block is held as it comes from its source: not at all as a view."""
-    source = inspect.source_of(array)
-    if isinstance(source, Source):
-        return source.copies(array.chunks[0])
-    return 0 if hasattr(source, "__array_interface__") else 1
+    source = source_of(array)
+    return 1 if source is None else source.copies(array.chunks[0])
 
 
 def _converted(xp: Namespace, dtype: Any, wanted: Any, features: int) -> int:

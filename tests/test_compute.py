@@ -201,42 +201,6 @@ print("before", before)
 """
 
 
-PROCESSES = """
-from concurrent.futures import ProcessPoolExecutor
-import dask, dask.array as da, numpy as np, threadpoolctl
-import fc_arrayapi as fc
-
-def blas_threads(block):
-    return block + max(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
-
-def mine():
-    import os
-    os.environ["SET_BY_MINE"] = "yes"
-
-def says_mine(block):
-    import os
-    return block + (os.environ.get("SET_BY_MINE") == "yes")
-
-if __name__ == "__main__":
-    x = da.zeros(3, chunks=1, dtype="float64")
-    with dask.config.set({"scheduler": "processes", "num_workers": 2, "multiprocessing.initializer": mine}):
-        threads, set_by_mine = fc.compute(x.map_blocks(blas_threads, dtype=float), x.map_blocks(says_mine, dtype=float))
-        assert dask.config.get("multiprocessing.initializer") is mine
-    with ProcessPoolExecutor(1) as pool, dask.config.set({"scheduler": "processes", "pool": pool}):
-        fc.compute(x)
-    print(threads, set_by_mine)
-"""
-
-
-def test_compute_limits_blas_in_the_processes_of_the_processes_scheduler(backend, tmp_path):
-    (tmp_path / "script.py").write_text(PROCESSES)  # the children import it
-    run = subprocess.run(
-        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert (run.stdout, run.stderr) == ("[1. 1. 1.] [1. 1. 1.]\n", "")
-
-
 def test_compute_limits_blas_threads_and_puts_them_back(backend):
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "2"}
     run = subprocess.run([sys.executable, "-c", BLAS_THREADS], capture_output=True, text=True, env=environment)

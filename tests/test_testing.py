@@ -119,10 +119,7 @@ def test_the_gradients_of_the_layer_pass(backend, rng, leading, bias, dtype):
     X, W, B, dY = of_backend(backend, [rng.normal(size=shape) for shape in shapes], dtype)
     report = fc.testing.check_gradients(X, W, B if bias else None, dY)
     assert report.ok
-    expected = ["Y", "dX", "dW", "dB", "dX", "dW", *["dB"] * bias]
-    assert [check.name for check in report.checks] == expected
-    N = int(np.prod(leading))
-    assert report.checks[-1].identity == f"central difference, {min(N, 256)} of {N} rows"
+    assert [check.name for check in report.checks] == ["Y", "dX", "dW", "dB"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -152,12 +149,11 @@ def test_a_wrong_forward_is_found(backend, rng, fault):
 
 @pytest.mark.parametrize("fault", WRONG_BACKWARD)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_wrong_gradient_is_found_by_both_checks_and_no_other_is_blamed(backend, rng, fault, dtype):
+def test_a_wrong_gradient_is_found_and_no_other_is_blamed(backend, rng, fault, dtype):
     name, make = WRONG_BACKWARD[fault]
     arrays = of_backend(backend, square(rng), dtype)
     report = gradients.examine(*arrays, backward=with_backward(**{name: make}))
     assert failing(report) == {name}
-    assert sum(not check.ok for check in report.checks) == 2
     with pytest.raises(AssertionError) as raised:
         fc.testing.check_gradients(*arrays, backward=with_backward(**{name: make}))
     first, *table = str(raised.value).split("\n")
@@ -237,7 +233,7 @@ def test_a_lazy_batch_has_lazy_results(backend, batch):
 
 def test_gradients_that_are_not_made_are_not_checked(rng):
     report = fc.testing.check_gradients(*square(rng), backward=lambda X, W, dY: (None, X.T @ dY, None))
-    assert [check.name for check in report.checks] == ["Y", "dW", "dW"]
+    assert [check.name for check in report.checks] == ["Y", "dW"]
 
 
 @pytest.mark.parametrize("name", ["Y", "dX"])
@@ -287,7 +283,7 @@ def test_a_feature_of_small_scale_is_checked_beside_one_of_large_scale(backend, 
         "dB": lambda X, W, dY: fc.einsum("s,s->s", fc.grad_bias(dY), kept_of_dB),
     }
     planted = {name: make for name, make in wrong.items() if fault.startswith(name)}
-    report = gradients.examine(X, W, B, dY, backward=with_backward(**planted), differences=False)
+    report = gradients.examine(X, W, B, dY, backward=with_backward(**planted))
     assert failing(report) == planted.keys()
 
 
@@ -303,7 +299,7 @@ def test_numbers_whose_squares_are_not_finite_or_zero_are_compared(backend, rng,
     arrays = [array * (scale if place == position else 1.0) for place, array in enumerate(square(rng, N=5000))]
     X, W, B, dY = of_backend(backend, arrays)
     assert fc.testing.check_gradients(X, W, B, dY).ok
-    report = gradients.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
+    report = gradients.examine(X, W, B, dY, **A_THOUSANDTH_MORE)
     assert failing(report) == {"Y", "dX", "dW", "dB"}
 
 
@@ -316,11 +312,11 @@ def test_sums_below_the_smallest_normal_number_have_no_relative_error(backend, r
 
 def test_numbers_of_parts_of_the_batch_are_merged_to_those_of_the_whole(backend, rng, monkeypatch):
     X, W, B, dY = square(rng, N=100)
-    whole = gradients.examine(X, W, B, dY, **A_THOUSANDTH_MORE, differences=False)
+    whole = gradients.examine(X, W, B, dY, **A_THOUSANDTH_MORE)
     off = abs(0.001 * dY.sum(axis=0)) / np.sqrt((dY**2).sum(axis=0) + (1.001 * dY.sum(axis=0)) ** 2)
     np.testing.assert_allclose(whole.checks[3].off, off.max(), rtol=1e-9)
     monkeypatch.setattr(adjoint, "SLICE_ROWS", 7)
-    parts = gradients.examine(*of_backend(backend, [X, W, B, dY]), **A_THOUSANDTH_MORE, differences=False)
+    parts = gradients.examine(*of_backend(backend, [X, W, B, dY]), **A_THOUSANDTH_MORE)
     np.testing.assert_allclose([check.off for check in parts.checks], [check.off for check in whole.checks], rtol=1e-9)
 
 
@@ -342,7 +338,6 @@ def test_the_report_prints_as_a_table(rng):
     assert lines[0].split() == ["off", "by", "may", "be"]
     assert [line[:6].strip() for line in lines[1:]] == [check.name for check in report.checks]
     assert all(line.endswith(" ok") for line in lines[1:])
-    assert "central difference, 256 of 300 rows" in lines[5]
 
 
 class Source:
@@ -376,9 +371,8 @@ def test_a_lazy_batch_is_read_once_and_never_held(backend, rng):
     with dask.config.set(scheduler="synchronous"), CountRows():
         report = fc.testing.check_gradients(x, W, B, dy)
     assert report.ok
-    assert report.checks[-1].identity == "central difference, 256 of 2,000 rows"
     assert max(held) <= 20  # blocks of X, dY, Y and dX together, of 40 of each: half of one array at most
-    assert all(2000 <= source.rows_read <= 2000 + 300 for source in sources)
+    assert all(source.rows_read == 2000 for source in sources)
 
 
 @pytest.mark.only("dask.array")
@@ -396,7 +390,7 @@ def test_building_computes_nothing(backend, rng, monkeypatch):
 
 @pytest.mark.only("dask.array")
 @pytest.mark.needs("unknown_chunks")
-def test_blocks_of_unknown_size_have_no_central_difference(backend, rng):
+def test_check_gradients_of_blocks_of_unknown_size(backend, rng):
     X, W, B, dY = square(rng)
     x, dy = (backend.asarray(array, chunks=(3, 4)) for array in (X, dY))
     x, dy = (array[backend.asarray(X[:, 0] > 0, chunks=3)] for array in (x, dy))

@@ -53,7 +53,7 @@ def lift(name: str, array: Array, like: Array) -> Array:
 
 
 def from_source(source: Any, rows: int) -> Array:
-    """Make a Dask array of whatever has a shape, a dtype and slices, with `rows` rows in a block."""
+    """Make a Dask array of anything with a shape, a dtype and slices, with `rows` rows in a block."""
     return dask_array().from_array(source, chunks=(rows, *source.shape[1:]), fancy=False)
 
 

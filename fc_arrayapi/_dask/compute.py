@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 from .._arrays.namespace import Array
@@ -66,35 +65,10 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     if client is not None:
         results = cluster.compute_on(client, ordered, progress)
     else:
-        with ONE_BLAS_THREAD, _one_blas_thread_in_children(ordered), of_threads() if progress else nullcontext():
+        with ONE_BLAS_THREAD, of_threads() if progress else nullcontext():
             results = dask.compute(*ordered)
     by_place = dict(zip(order, results, strict=True))
     return tuple(repack([by_place[k] for k in range(len(order))]))
-
-
-@contextmanager
-def _one_blas_thread_in_children(collections: Sequence[Any]) -> Iterator[None]:
-    """Limit BLAS in the processes that Dask's "processes" scheduler makes for a pass, and that end with it.
-
-    Those of a pool of the caller's own are left as they are.
-    """
-    import dask
-    import dask.multiprocessing
-
-    setting = "multiprocessing.initializer"
-    scheduler = dask.base.get_scheduler(collections=collections)
-    if scheduler is not dask.multiprocessing.get or dask.config.get("pool", None) is not None:
-        yield
-        return
-    with dask.config.set({setting: partial(_limit_blas_after, dask.config.get(setting, None))}):
-        yield
-
-
-def _limit_blas_after(initializer: Callable[[], None] | None) -> None:
-    if initializer is not None:
-        initializer()
-    dask_array()  # it loads SciPy, whose BLAS is another
-    threadpoolctl().threadpool_limits(limits=1, user_api="blas")
 
 
 def _kinds_together(collections: Sequence[Any]) -> list[int]:

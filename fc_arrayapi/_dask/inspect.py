@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from .._arrays.namespace import Array
 from . import cluster
@@ -12,19 +11,6 @@ from . import cluster
 def count_tasks(*arrays: Array) -> int:
     """Count the tasks of lazy arrays, those that several of them share once, before Dask fuses any."""
     return len(set().union(*(array.__dask_graph__() for array in arrays)))
-
-
-def source_of(array: Array) -> Any:
-    """Return the array-like that a Dask array is slices of, or such a slice; None where it is anything else."""
-    expression = getattr(array, "expr", None)  # with query planning
-    if expression is not None:
-        return expression.array if type(expression).__name__ == "FromArray" else None
-    source = array.dask.get(f"original-{array.name}")
-    if source is not None:
-        return source
-    block = array.dask.get((array.name, *[0] * array.ndim))  # a slice itself, where the source is a NumPy array
-    block = getattr(block, "value", block)
-    return block if hasattr(block, "__array_interface__") else None
 
 
 def workers(*arrays: Array) -> tuple[int, int | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._arrays.namespace import Array
+from .._arrays.namespace import Array, keep
 from .._dask import blocks
 from .disk import UNFINISHED, AnyPath
 from .hdf5 import Hdf5Dataset
@@ -20,6 +20,9 @@ BLOCK_BYTES = 128 * 2**20
 
 # Dask keeps some bytes for each block from the moment that the array is made.
 MOST_BLOCKS = 10**7
+
+# The file that an array of this name reads; no data, but a path and a shape.
+_SOURCES: dict[str, Source] = {}
 
 
 def open_array(path: AnyPath, rows: int | None = None) -> Array:
@@ -92,7 +95,14 @@ def open_array(path: AnyPath, rows: int | None = None) -> Array:
         raise ValueError(
             f"{path}: has {source.shape[0]} rows, in blocks of {rows} more than {MOST_BLOCKS} blocks: pass more rows"
         )
-    return blocks.from_source(source, rows)
+    array = blocks.from_source(source, rows)
+    keep(_SOURCES, array.name, source)
+    return array
+
+
+def source_of(array: Array) -> Source | None:
+    """Return the file that an array of `open_array` reads; None for any other array."""
+    return _SOURCES.get(array.name)
 
 
 def _default_rows(source: Source) -> int:

@@ -28,24 +28,20 @@ from .._math import linear as in_memory
 SLICE_ROWS = 4096
 # A smaller sum of squares may lack some that are zero in float64.
 SMALLEST_SQUARE = 1e-250
-# Rows of the central difference.
-SAMPLE_ROWS = 256
 
 
 def in_one_pass(
     xp: Namespace, arrays: Mapping[str, Array | None], directions: int, seed: int, tiny: Mapping[str, float]
-) -> tuple[NumPyArray, dict[str, Any], Any]:
-    """Return what `_measure` gives; W, B, dW and dB in memory; and the first rows of X and dY."""
+) -> tuple[NumPyArray, dict[str, Any]]:
+    """Return what `_measure` gives, and W, B, dW and dB in memory."""
     small = {name: arrays.get(name) for name in ("W", "B", "dW", "dB")}
     by_rows = {name: arrays[name] for name in ("X", "dY", "W", "B", "Y", "dX") if arrays.get(name) is not None}
-    X, dY = arrays["X"], arrays["dY"]
     measure = partial(_measure, directions=directions, seed=seed, tiny=tiny)
     if not namespace.is_chunked(xp):
-        return measure(tuple(by_rows), *by_rows.values()), small, (_first_rows(X), _first_rows(dY))
-    sample = None if blocks.has_unknown_blocks(X, dY) else (_first_rows(X), _first_rows(dY))
+        return measure(tuple(by_rows), *by_rows.values()), small
     measured = _measured_by_block(measure, by_rows, directions)
-    measured, values, sample = compute.compute(measured, tuple(small.values()), sample)
-    return measured.reshape(-1), dict(zip(small, values, strict=True)), sample
+    measured, values = compute.compute(measured, tuple(small.values()))
+    return measured.reshape(-1), dict(zip(small, values, strict=True))
 
 
 def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, Array], directions: int) -> Array:
@@ -207,12 +203,6 @@ def _roots(left: NumPyArray, right: NumPyArray) -> NumPyArray:
     return np.asarray(roots)
 
 
-def root(array: NumPyArray) -> float:
-    """Return the root of the sum of the squares of all numbers."""
-    rows = in_memory.rows(namespace.of(array), array)
-    return float(np.hypot.reduce(_roots(rows, np.ones((rows.shape[1], 1)))[:, 0]))
-
-
 def _directions(W: Array, directions: int, seed: int) -> tuple[NumPyArray, NumPyArray]:
     """Return random vectors over C and over S, one in each column."""
     rng = np.random.default_rng(seed)
@@ -222,12 +212,3 @@ def _directions(W: Array, directions: int, seed: int) -> tuple[NumPyArray, NumPy
 def float64(array: Array) -> NumPyArray:
     """Return an array of any library as NumPy's, in float64."""
     return to_numpy(array).astype("float64", copy=False)
-
-
-def _first_rows(array: Array) -> Array:
-    """Return at most SAMPLE_ROWS rows, those first along every leading axis."""
-    index, left = [slice(None)], SAMPLE_ROWS
-    for size in reversed(array.shape[:-1]):
-        index.insert(0, slice(min(size, left)))
-        left = max(1, left // max(1, min(size, left)))
-    return array[tuple(index)]

@@ -1,22 +1,18 @@
-"""Are these gradients those of Y = XW + B? Answered on a person's own arrays, without a step size.
-
-First the adjoint identities, which adjoint.py measures, then a central difference as a second opinion.
-"""
+"""check_gradients: are these gradients those of Y = XW + B? Checked on the user's own arrays, without a step size."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import _linear
 from .._arrays import namespace
-from .._arrays.libraries import NumPyArray, library
+from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace
 from .._arrays.text import kind_of
 from .._math import checks, equations
@@ -31,8 +27,6 @@ IDENTITIES = {
     "dW": "<dY, X U> = <dW, U>",
     "dB": "<dY, 1 U> = <dB, U>",
 }
-# Single entries that it moves, besides the directions.
-SINGLE_ENTRIES = 3
 # A longer sum must be no less accurate: one call of matmul is never longer in the layer.
 LONGEST_SUM = 131072
 
@@ -81,7 +75,7 @@ class GradientReport:
     Parameters
     ----------
     checks : tuple of GradientCheck
-        One for each identity, and one for each central difference.
+        One for each identity.
     """
 
     checks: tuple[GradientCheck, ...]
@@ -119,9 +113,8 @@ def check_gradients(
     of one row or column, in every row and column; and <dY, 1U> = <dB, U> in every entry. Both
     sides are worked out in float64 on the host, 4096 rows at a time.
 
-    A second opinion is a central difference of the loss <dY, Y> on the first 256 rows: along
-    the same number of random directions and for three single entries, in float64 if the
-    library has it. The loss is linear in each argument, so the step does not matter.
+    The layer is linear in each argument, so these identities are exact to rounding; a finite difference
+    would find nothing more.
 
     Parameters
     ----------
@@ -162,8 +155,7 @@ def check_gradients(
     The tolerance is 8 eps sqrt(n): eps is that of the dtype to which the arguments are promoted,
     and n the length of the sum in each entry, C for Y, S for dX, and N for dW and dB, yet at most
     131,072, since a longer sum is no less accurate if it is made well. It is relative to the
-    root of the sum of the squares of all products on both sides. For the central difference n is
-    the larger of C and the number of entries of Y, and eps that of the dtype it is made in.
+    root of the sum of the squares of all products on both sides.
 
     Smaller errors can't be told from rounding. In float32, where all products have one sign, a
     backward pass may forget 45 rows of 131,072, or one row in 2900 of a longer batch, and pass;
@@ -171,9 +163,7 @@ def check_gradients(
     are compared row by row, and dW by rows and columns: an error is not seen where it is below
     the tolerance times the largest number of its row, and for dW of its column too.
 
-    Dask arrays are read in one pass, block by block. Nothing is held but a few numbers for each
-    feature, dW and dB, and the rows of the central difference; these are read once more where Dask
-    plans queries. Blocks of unknown size leave the central difference out.
+    Dask arrays are read in one pass, block by block. Only a few numbers for each feature, dW and dB are held.
 
     Examples
     --------
@@ -210,9 +200,8 @@ def examine(
     backward: Backward | None = None,
     directions: int = 3,
     seed: int = 0,
-    differences: bool = True,
 ) -> GradientReport:
-    """Do what `check_gradients` does, without central differences if so told, and return the report in any case."""
+    """Do what `check_gradients` does, and return the report in any case."""
     checks.check_forward(X, W, B)
     xp = checks.check_backward(X, W, dY)
     try:
@@ -231,16 +220,12 @@ def examine(
     }
     arrays = {**given, **{name: results[name] for name in verdicts if verdicts[name] is None}}
     tiny = {name: _limits(dtype)[1] for name, dtype in dtypes.items()}
-    measured, small, sample = adjoint.in_one_pass(xp, arrays, directions, seed, tiny)
+    measured, small = adjoint.in_one_pass(xp, arrays, directions, seed, tiny)
     N = adjoint.number_of_rows(measured, directions)
     lengths = {"Y": W.shape[0], "dX": W.shape[1], "dW": N, "dB": N}
     for name, off in adjoint.compared(measured, arrays, small, directions, seed, tiny).items():
         verdicts[name] = GradientCheck(name, IDENTITIES[name], off, _tolerance(dtypes[name], lengths[name]))
     found = [check for check in verdicts.values() if check is not None]
-    if sample is not None and differences and "Y" in arrays:  # a Y of another shape has no loss <dY, Y>
-        give = _giver(xp, X, dtypes["Y"])
-        at = dict(zip(("X", "dY"), sample, strict=True)) | {name: small[name] for name in ("W", "B")}
-        found += _central_differences(give, forward, backward, at, N, directions, seed)
     return GradientReport(tuple(found))
 
 
@@ -300,66 +285,3 @@ def _limits(dtype: Any) -> tuple[float, float]:
 
 def _tolerance(dtype: Any, terms: int) -> float:
     return 8 * _limits(dtype)[0] * math.sqrt(min(max(terms, 1), LONGEST_SUM))
-
-
-# The central difference.
-
-
-def _giver(xp: Namespace, X: Array, dtype: Any) -> Callable[[NumPyArray], Array]:
-    """Return what gives NumPy arrays to the library of X: in float64 if it has that, else in `dtype`."""
-    device = {"device": namespace.device(X)} if library(xp).compares_devices else {}
-    for options in ({"dtype": "float64", **device}, {"dtype": dtype, **device}):
-        try:
-            options["dtype"] = namespace.float_dtype(xp, options["dtype"])
-            xp.asarray(np.zeros(1), **options)
-        except Exception:  # each library says in its own way that it has no float64 here
-            continue
-        return partial(xp.asarray, **options)
-    return partial(xp.asarray, dtype=dtype)  # a library of one device
-
-
-def _central_differences(
-    give: Callable[[NumPyArray], Array],
-    forward: Forward,
-    backward: Backward,
-    at: Mapping[str, Any],
-    N: int,
-    directions: int,
-    seed: int,
-) -> Iterator[GradientCheck]:
-    """Compare the gradients of some rows with how the loss <dY, Y> changes along directions and single entries."""
-    dY = adjoint.float64(at["dY"])
-    arguments = [adjoint.float64(at[name]) for name in ("X", "W", "B") if at[name] is not None]
-    gradients = backward(give(arguments[0]), give(arguments[1]), give(dY))
-
-    def products(moved: Sequence[NumPyArray]) -> NumPyArray:
-        X, W, B = map(give, moved) if len(moved) == 3 else (*map(give, moved), None)
-        return dY * adjoint.float64(forward(X, W, B))
-
-    rng = np.random.default_rng(seed)
-    rows, terms = math.prod(dY.shape[:-1]), max(arguments[1].shape[0], dY.size)
-    identity = f"central difference, {rows:,} of {N:,} rows"
-    tolerance = _tolerance(give(dY).dtype, terms)
-    for position, argument in enumerate(arguments):
-        name, gradient = equations.GRADIENTS[position], gradients[position]
-        if gradient is None or tuple(gradient.shape) != argument.shape:
-            continue
-        offs = [0.0]
-        for U in _moves(argument, directions, rng):
-            before, after = arguments[:position], arguments[position + 1 :]
-            low, high = (products([*before, moved, *after]) for moved in (argument - U, argument + U))
-            terms_right = adjoint.float64(gradient) * U
-            scale = math.hypot(adjoint.root(low), adjoint.root(high), adjoint.root(terms_right))
-            offs.append(float(adjoint.distance((high.sum() - low.sum()) / 2, terms_right.sum(), scale)))
-        yield GradientCheck(name, identity, float(np.max(offs)), tolerance)
-
-
-def _moves(argument: NumPyArray, directions: int, rng: np.random.Generator) -> Iterator[NumPyArray]:
-    """Return steps as large as the argument itself, so that neither of both is lost in rounding."""
-    size = adjoint.root(argument) / math.sqrt(max(1, argument.size))
-    for _ in range(directions):
-        yield np.asarray(rng.normal(size=argument.shape)) * (size or 1.0)
-    for place in rng.integers(argument.size, size=SINGLE_ENTRIES) if argument.size else ():
-        step: NumPyArray = np.zeros(argument.shape)
-        step.flat[place] = size or 1.0
-        yield step
