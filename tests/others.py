@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import opt_einsum
-from equations import DOCUMENTED, operands_of, reference
+from helpers.equations import DOCUMENTED, operands_of, reference
 
 import fc_arrayapi as fc
 from fc_arrayapi import testing

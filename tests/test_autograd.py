@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from assertions import assert_array
+from helpers.assertions import assert_array
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from assertions import nothing_computes
-from wrong_input import CALLS, CASES, EACH_ARGUMENT, NUMPY_CASES, TWO_AXES, added, in_code, with_one, zeros
+from helpers.assertions import nothing_computes
+from helpers.wrong_input import CALLS, CASES, EACH_ARGUMENT, NUMPY_CASES, TWO_AXES, added, in_code, with_one, zeros
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from assertions import ComputedError, assert_array, nothing_computes
-from batches import B, W, X, assert_all, dY, numbers
+from helpers.assertions import ComputedError, assert_array, nothing_computes
+from helpers.batches import B, W, X, assert_all, dY, numbers
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace

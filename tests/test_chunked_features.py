@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
-from assertions import assert_array, nothing_computes
-from batches import B, W, X, assert_all, dY, numbers
+from helpers.assertions import assert_array, nothing_computes
+from helpers.batches import B, W, X, assert_all, dY, numbers
 
 import fc_arrayapi as fc
 

@@ -12,7 +12,7 @@ import threading
 
 import numpy as np
 import pytest
-from batches import B, W, X, assert_all, dY
+from helpers.batches import B, W, X, assert_all, dY
 
 import fc_arrayapi as fc
 from fc_arrayapi._dask import progress

@@ -11,8 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from batches import B, W, X, dY, numbers
 from conftest import BACKENDS
+from helpers.batches import B, W, X, dY, numbers
 
 import fc_arrayapi as fc
 from fc_arrayapi._dask import progress

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import opt_einsum
 import pytest
-from assertions import assert_array, nothing_computes
-from equations import DOCUMENTED, operands_of, reference
+from helpers.assertions import assert_array, nothing_computes
+from helpers.equations import DOCUMENTED, operands_of, reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

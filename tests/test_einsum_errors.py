@@ -7,8 +7,8 @@ import re
 import numpy as np
 import opt_einsum
 import pytest
-from assertions import nothing_computes
-from equations import reference
+from helpers.assertions import nothing_computes
+from helpers.equations import reference
 
 import fc_arrayapi as fc
 

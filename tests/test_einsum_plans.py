@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import opt_einsum
 import pytest
-from equations import USES, operands_of, reference
+from helpers.equations import USES, operands_of, reference
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace

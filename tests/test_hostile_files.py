@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from hostile import LONGEST, MEGABYTE, X, full, memory_below, npy
+from helpers.hostile import LONGEST, MEGABYTE, X, full, memory_below, npy
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hostile import (
+from helpers.hostile import (
     DTYPES,
     LONGEST,
     MEGABYTE,

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from assertions import assert_array, nothing_computes
+from helpers.assertions import assert_array, nothing_computes
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from assertions import assert_array
+from helpers.assertions import assert_array
 
 from fc_arrayapi._arrays import namespace
 from fc_arrayapi._math import lowering

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from assertions import assert_array
+from helpers.assertions import assert_array
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace

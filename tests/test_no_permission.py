@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from hostile import W, X, full
+from helpers.hostile import W, X, full
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import disk

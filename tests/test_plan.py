@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from assertions import nothing_computes
+from helpers.assertions import nothing_computes
 
 import fc_arrayapi as fc
 

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 import zarr
-from assertions import nothing_computes
-from batches import B, W, X, dY, numbers
-from results import PART, Source, lazy, names, read
+from helpers.assertions import nothing_computes
+from helpers.batches import B, W, X, dY, numbers
+from helpers.results import PART, Source, lazy, names, read
 
 import fc_arrayapi as fc
 

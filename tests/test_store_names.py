@@ -8,8 +8,8 @@ import shutil
 
 import numpy as np
 import pytest
-from batches import X
-from results import (
+from helpers.batches import X
+from helpers.results import (
     PART,
     Source,
     break_off_at_the_end,

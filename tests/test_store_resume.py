@@ -12,8 +12,8 @@ import time
 
 import numpy as np
 import pytest
-from batches import B, W, X, dY
-from results import (
+from helpers.batches import B, W, X, dY
+from helpers.results import (
     PART,
     Source,
     break_off_at_the_end,

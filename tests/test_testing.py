@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from assertions import nothing_computes
+from helpers.assertions import nothing_computes
 
 import fc_arrayapi as fc
 from fc_arrayapi import _linear

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from batches import B, W, X, dY
+from helpers.batches import B, W, X, dY
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace

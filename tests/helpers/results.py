@@ -11,9 +11,9 @@ import threading
 import numpy as np
 import pytest
 import zarr
-from batches import B, W, X, dY
 
 import fc_arrayapi as fc
+from helpers.batches import B, W, X, dY
 
 PART = ".fc_arrayapi.part"
 

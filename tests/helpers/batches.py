@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from assertions import assert_array
 
 import fc_arrayapi as fc
+from helpers.assertions import assert_array
 
 
 def numbers(*shape, seed=0):
