@@ -1,6 +1,7 @@
 """Everything that is checked, in one place: `nox -l` lists it, plain `nox` runs it."""
 
 import os
+import runpy
 import sys
 import tempfile
 from pathlib import Path
@@ -13,8 +14,10 @@ nox.options.error_on_missing_interpreters = True
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-BACKENDS = ["numpy", "array-api-strict", "dask", "distributed", "torch", "jax"]
-GPU_BACKENDS = ["cupy", "torch-cuda"]
+# The test runs, by name; each has its backends.
+RUNS = runpy.run_path(str(ROOT / "fc_arrayapi" / "_arrays" / "backends.py"))["runs"]()
+BACKENDS = list(dict.fromkeys(b.session for run in RUNS.values() for b in run if not b.gpu))
+GPU_BACKENDS = list(dict.fromkeys(b.session for run in RUNS.values() for b in run if b.gpu))
 # Checks of input, and what opens files.
 FULLY_COVERED = [f"_files/{name}.py" for name in ("hdf5", "npy", "open", "source", "zarr")] + ["_math/checks.py"]
 
@@ -28,8 +31,14 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install(".", *[d for group in groups for d in nox.project.dependency_groups(PYPROJECT, group)])
 
 
-def run_tests(session: nox.Session, backend: str) -> None:
-    session.run("pytest", *session.posargs, env={"FC_ARRAYAPI_BACKEND": backend})
+def runs_of(backend: str) -> list[str]:
+    """Return the test runs of a backend's session: Dask has two, since it takes query planning when it is imported."""
+    return [name for name, run in RUNS.items() if run[0].session == backend]
+
+
+def run_tests(session: nox.Session, *runs: str) -> None:
+    for run in runs:
+        session.run("pytest", *session.posargs, env={"FC_ARRAYAPI_BACKEND": run})
 
 
 @nox.session
@@ -37,9 +46,7 @@ def run_tests(session: nox.Session, backend: str) -> None:
 def tests(session: nox.Session, backend: str) -> None:
     """Test the layer on one array library, installed alone; arguments go to pytest."""
     install(session, "test", backend)
-    run_tests(session, backend)
-    if backend == "dask":  # a choice that Dask takes once, when it is imported
-        run_tests(session, "dask-query-planning")
+    run_tests(session, *runs_of(backend))
 
 
 @nox.session(name="tests(others)", default=False)
@@ -97,7 +104,7 @@ def free_threading(session: nox.Session) -> None:
 def gpu(session: nox.Session, backend: str) -> None:
     """Test the layer on a GPU, with CuPy and with PyTorch (needs CUDA)."""
     install(session, "test", backend)
-    run_tests(session, backend)
+    run_tests(session, *runs_of(backend))
 
 
 @nox.session
@@ -106,8 +113,7 @@ def minimums(session: nox.Session) -> None:
     project = PYPROJECT["project"]
     declared = project["dependencies"] + project["optional-dependencies"]["dask"]
     session.install(".", *[d.replace(">=", "==") for d in declared], *nox.project.dependency_groups(PYPROJECT, "test"))
-    run_tests(session, "numpy")
-    run_tests(session, "dask")
+    run_tests(session, "numpy", "dask")
 
 
 @nox.session

@@ -1,21 +1,11 @@
 """Write docs/backends.md from what the test runs recorded in docs/backends/: `python docs/make_backends.py`."""
 
 import json
+import runpy
 from pathlib import Path
 
 HERE = Path(__file__).parent
-# The order of the sessions in noxfile.py.
-ORDER = [
-    "numpy",
-    "array-api-strict",
-    "dask",
-    "dask-query-planning",
-    "distributed",
-    "torch",
-    "jax",
-    "cupy",
-    "torch-cuda",
-]
+ORDER = list(runpy.run_path(str(HERE.parent / "fc_arrayapi" / "_arrays" / "backends.py"))["runs"]())
 
 HEAD = """\
 # Backends

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 import fc_arrayapi as fc
 
+from ._arrays import backends
 from ._arrays.namespace import Array
 from ._arrays.text import size_text
 from ._dask import compute
@@ -28,14 +29,7 @@ from ._math import checks, equations
 from .testing.backends import RESULTS
 
 # A backend's module, and what pip calls it.
-BACKENDS = {
-    "numpy": ("numpy", "numpy"),
-    "array-api-strict": ("array_api_strict", "array-api-strict"),
-    "dask": ("dask.array", "dask[array]"),
-    "torch": ("torch", "torch"),
-    "jax": ("jax.numpy", "jax"),
-    "cupy": ("cupy", "cupy-cuda12x"),
-}
+BACKENDS = {backend.name: (backend.module, backend.install) for backend in backends.BACKENDS if backend.shell}
 OPTIONS = Options("--resume", "--overwrite")
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BACKENDS
+from helpers.backends import BACKENDS
 
 import fc_arrayapi as fc
 from fc_arrayapi import _linear, cli

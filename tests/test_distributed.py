@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import BACKENDS
+from helpers.backends import BACKENDS
 from helpers.batches import B, W, X, dY, numbers
 
 import fc_arrayapi as fc

@@ -11,9 +11,10 @@ import types
 from pathlib import Path
 
 import pytest
-from conftest import BACKENDS
+from helpers.backends import BACKENDS, NOT_TESTED, chosen, gpu_found
 
 import fc_arrayapi as fc
+from fc_arrayapi._arrays import backends
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(fc.__file__).parent
@@ -127,24 +128,16 @@ def test_public_names_are_there_and_documented():
         assert getattr(fc, name).__doc__
 
 
-def lists_of(path):
-    """Return the lists that a script assigns to names, without running it."""
-    return {
-        node.targets[0].id: ast.literal_eval(node.value)
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)
-    }
-
-
-def test_sessions_groups_and_the_table_of_backends_agree():
-    lists = lists_of(ROOT / "noxfile.py")
+def test_each_session_of_a_backend_has_its_dependency_group():
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
-    sessions = [*lists["BACKENDS"], *lists["GPU_BACKENDS"]]
-    assert set(sessions) <= groups.keys()
-    tested = {name for backend in BACKENDS.values() for name in backend.session_names}
-    assert tested == {*sessions, "dask-query-planning"}
-    assert tested == set(lists_of(ROOT / "docs" / "make_backends.py")["ORDER"])
-    assert {backend.name for backend in BACKENDS.values() if backend.needs_gpu} == set(lists["GPU_BACKENDS"])
+    assert {backend.session for backend in backends.BACKENDS} <= groups.keys()
+
+
+def test_each_run_of_the_tests_belongs_to_one_session():
+    runs = backends.runs()
+    assert [backend.name for group in runs.values() for backend in group] == [b.name for b in backends.BACKENDS]
+    assert {"numpy", "dask", "dask-query-planning"} <= runs.keys()
+    assert NOT_TESTED.keys() <= BACKENDS.keys()
 
 
 def test_the_files_that_hold_the_promises_are_there():
@@ -154,8 +147,6 @@ def test_the_files_that_hold_the_promises_are_there():
 
 
 def test_cupy_without_a_gpu_is_not_found(monkeypatch):
-    import conftest
-
     class CUDARuntimeError(RuntimeError):
         pass
 
@@ -164,17 +155,15 @@ def test_cupy_without_a_gpu_is_not_found(monkeypatch):
 
     runtime = types.SimpleNamespace(getDeviceCount=count, CUDARuntimeError=CUDARuntimeError)
     monkeypatch.setitem(sys.modules, "cupy", types.SimpleNamespace(cuda=types.SimpleNamespace(runtime=runtime)))
-    assert not conftest._gpu_found("cupy")
+    assert not gpu_found("cupy")
     runtime.getDeviceCount = lambda: 1
-    assert conftest._gpu_found("cupy")
+    assert gpu_found("cupy")
 
 
 @pytest.mark.parametrize("asked", ["cupy", "torch-cuda", "nonsense"])
 def test_a_backend_that_is_asked_for_and_missing_is_a_failure(asked, monkeypatch):
-    import conftest
-
     if asked in BACKENDS and BACKENDS[asked].installed:
         asked = "nonsense"
     monkeypatch.setenv("FC_ARRAYAPI_BACKEND", asked)
     with pytest.raises(pytest.UsageError, match=f"^FC_ARRAYAPI_BACKEND={asked}: "):
-        conftest._chosen()
+        chosen()

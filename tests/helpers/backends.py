@@ -1,0 +1,141 @@
+"""The backends as the tests see them: how each makes arrays, and what is not tested on it, with the reason."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fc_arrayapi._arrays import backends
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A row of the package's list, and what is not tested on it."""
+
+    row: backends.Backend
+    not_tested: dict[str, str] = field(default_factory=dict)  # a mark's name -> the reason
+    only_by_name: bool = False  # tested by no test but those that name its module
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def module(self) -> str:
+        return self.row.module
+
+    @property
+    def device(self) -> str | None:
+        return self.row.device
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.row.environment
+
+    @property
+    def installed(self) -> bool:
+        if importlib.util.find_spec(self.module.partition(".")[0]) is None:
+            return False
+        return not self.row.gpu or gpu_found(self.module)
+
+    @property
+    def xp(self) -> Any:
+        return importlib.import_module(self.module)
+
+    @property
+    def chunked(self) -> bool:
+        return self.module == "dask.array"
+
+    def asarray(self, array: Any, chunks: Any = None) -> Any:
+        """Give a NumPy array to the library; to Dask in blocks of `chunks`, by default about three along each axis."""
+        array = np.asarray(array)
+        if self.chunked:
+            if chunks is None:
+                chunks = tuple(max(1, -(-n // 3)) for n in array.shape)
+            return self.xp.from_array(array, chunks=chunks)
+        if self.device is not None:
+            return self.xp.asarray(array, device=self.device)
+        return self.xp.asarray(array)
+
+    def dtype(self, name: str) -> Any:
+        return getattr(self.xp, name)
+
+    def strictness(self) -> AbstractContextManager[Any]:
+        """Set array-api-strict's flags for one test."""
+        if self.module != "array_api_strict":
+            return nullcontext()
+        strict = self.xp
+        if self.name == "array-api-strict":
+            return strict.ArrayAPIStrictFlags()
+        return strict.ArrayAPIStrictFlags(
+            api_version="2022.12", boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+        )
+
+
+NO_AUTOGRAD = {"autograd": "has no automatic differentiation"}
+NO_BFLOAT16 = {"bfloat16": "has no bfloat16"}
+NO_FLOAT16 = {"float16": "the standard has no float16"}
+# Dask's expressions under query planning have many cached properties, each with one lock for all of them.
+CAN_DEADLOCK = {"threads": "before Python 3.12 cached properties may wait for each other for ever (cpython #87634)"}
+
+NOT_TESTED = {
+    "numpy": {**NO_AUTOGRAD, **NO_BFLOAT16},
+    "array-api-strict": {**NO_AUTOGRAD, **NO_BFLOAT16, **NO_FLOAT16},
+    "array-api-strict-strictest": {**NO_AUTOGRAD, **NO_BFLOAT16, **NO_FLOAT16},
+    "dask": {
+        **NO_AUTOGRAD,
+        **NO_BFLOAT16,
+        "unknown_types": "without query planning Dask takes blocks of an unknown type for NumPy's",
+    },
+    "dask-query-planning": {
+        **NO_AUTOGRAD,
+        **NO_BFLOAT16,
+        "matmul": "Dask has no matmul under query planning; the layer contracts its blocks",
+        "delayed": "Dask warns of a Delayed that is computed together with arrays under query planning",
+        "unknown_chunks": "under query planning Dask has no boolean indexing, and can't compute such arrays",
+        **(CAN_DEADLOCK if sys.version_info < (3, 12) else {}),
+    },
+    "cupy": {**NO_AUTOGRAD, **NO_BFLOAT16},
+}
+
+BACKENDS = {
+    row.name: Backend(row, NOT_TESTED.get(row.name, {}), only_by_name=row.module == "distributed")
+    for row in backends.BACKENDS
+}
+
+
+def gpu_found(module: str) -> bool:
+    if module == "torch":
+        return bool(importlib.import_module("torch").cuda.is_available())
+    if module == "cupy":
+        runtime = importlib.import_module("cupy").cuda.runtime
+        try:
+            return runtime.getDeviceCount() > 0
+        except runtime.CUDARuntimeError:  # CuPy is here, and no driver or no GPU
+            return False
+    return True
+
+
+def chosen() -> list[Backend]:
+    """Return the backends of this run, and refuse one that is asked for and missing."""
+    asked = os.environ.get("FC_ARRAYAPI_BACKEND")
+    if asked is None:
+        # Dask takes query planning on or off when it is imported: one run has one of the two.
+        return [b for b in BACKENDS.values() if b.installed and b.name != "dask-query-planning"]
+    runs = backends.runs()
+    if asked not in runs:
+        raise pytest.UsageError(f"FC_ARRAYAPI_BACKEND={asked}: the backends are {', '.join(runs)}")
+    found = [BACKENDS[row.name] for row in runs[asked]]
+    for backend in found:
+        if not backend.installed:
+            needed = f"{backend.module} and a GPU are" if backend.row.gpu else f"{backend.module} is"
+            raise pytest.UsageError(f"FC_ARRAYAPI_BACKEND={asked}: {needed} not here, so nothing was tested")
+    return found
