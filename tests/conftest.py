@@ -25,7 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[CHOSEN] = chosen()
     for backend in config.stash[CHOSEN]:
         os.environ.update(backend.environment)
-    config.addinivalue_line("markers", "needs(*names): what a backend must have; the table says why one has not")
+    config.addinivalue_line(
+        "markers", "needs(*names): what the test takes; helpers/backends.py says where it lacks or fails"
+    )
     config.addinivalue_line("markers", "only(*modules): the libraries that the test is about")
 
 
@@ -35,6 +37,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         version = importlib.import_module(backend.module.partition(".")[0]).__version__
         lines.append(f"backend {backend.name}: {backend.module} {version}")
         lines += [f"  not tested: {what}: {why}" for what, why in backend.not_tested.items()]
+        lines += [f"  known to fail: {what}: {failure.reason}" for what, failure in backend.fails.items()]
     return lines
 
 
@@ -44,11 +47,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     needed = {name for mark in metafunc.definition.iter_markers("needs") for name in mark.args}
     only = {name for mark in metafunc.definition.iter_markers("only") for name in mark.args}
     rows = [
-        backend
+        pytest.param(
+            backend,
+            id=backend.name,
+            marks=[
+                pytest.mark.xfail(strict=True, reason=failure.reason, raises=failure.raises)
+                for name, failure in backend.fails.items()
+                if name in needed
+            ],
+        )
         for backend in metafunc.config.stash[CHOSEN]
         if not needed & backend.not_tested.keys() and (backend.module in only if only or backend.only_by_name else True)
     ]
-    metafunc.parametrize("backend", rows, ids=[b.name for b in rows], indirect=True)
+    metafunc.parametrize("backend", rows, indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

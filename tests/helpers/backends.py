@@ -1,4 +1,4 @@
-"""The backends as the tests see them: how each makes arrays, and what is not tested on it, with the reason."""
+"""The backends as the tests see them: how each makes arrays, and what is not tested or fails on it, and why."""
 
 from __future__ import annotations
 
@@ -8,12 +8,19 @@ import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from fc_arrayapi._arrays import backends
+
+
+class Failure(NamedTuple):
+    """A known failure of a library: a test that meets it is run, and reported if it fails otherwise or passes."""
+
+    reason: str
+    raises: type[BaseException]
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Backend:
 
     row: backends.Backend
     not_tested: dict[str, str] = field(default_factory=dict)  # a mark's name -> the reason
+    fails: dict[str, Failure] = field(default_factory=dict)  # a mark's name -> the failure that is expected
     only_by_name: bool = False  # tested by no test but those that name its module
 
     @property
@@ -90,24 +98,39 @@ NOT_TESTED = {
     "numpy": {**NO_AUTOGRAD, **NO_BFLOAT16},
     "array-api-strict": {**NO_AUTOGRAD, **NO_BFLOAT16, **NO_FLOAT16},
     "array-api-strict-strictest": {**NO_AUTOGRAD, **NO_BFLOAT16, **NO_FLOAT16},
-    "dask": {
-        **NO_AUTOGRAD,
-        **NO_BFLOAT16,
-        "unknown_types": "without query planning Dask takes blocks of an unknown type for NumPy's",
-    },
+    "dask": {**NO_AUTOGRAD, **NO_BFLOAT16},
     "dask-query-planning": {
         **NO_AUTOGRAD,
         **NO_BFLOAT16,
-        "matmul": "Dask has no matmul under query planning; the layer contracts its blocks",
-        "delayed": "Dask warns of a Delayed that is computed together with arrays under query planning",
-        "unknown_chunks": "under query planning Dask has no boolean indexing, and can't compute such arrays",
         **(CAN_DEADLOCK if sys.version_info < (3, 12) else {}),
     },
     "cupy": {**NO_AUTOGRAD, **NO_BFLOAT16},
 }
+FAILS = {
+    "dask": {
+        "unknown_types": Failure(
+            "without query planning Dask takes blocks of an unknown type for NumPy's",
+            raises=pytest.fail.Exception,  # no error is raised
+        )
+    },
+    "dask-query-planning": {
+        "matmul": Failure(
+            "Dask has no matmul under query planning; the layer contracts its blocks", raises=NotImplementedError
+        ),
+        "delayed": Failure(
+            "Dask warns of a Delayed that is computed together with arrays under query planning", raises=UserWarning
+        ),
+        "unknown_chunks": Failure(
+            "under query planning Dask has no boolean indexing, and can't compute such arrays",
+            raises=NotImplementedError,
+        ),
+    },
+}
 
 BACKENDS = {
-    row.name: Backend(row, NOT_TESTED.get(row.name, {}), only_by_name=row.module == "distributed")
+    row.name: Backend(
+        row, NOT_TESTED.get(row.name, {}), FAILS.get(row.name, {}), only_by_name=row.module == "distributed"
+    )
     for row in backends.BACKENDS
 }
 
