@@ -37,8 +37,10 @@ def runs_of(backend: str) -> list[str]:
 
 
 def run_tests(session: nox.Session, *runs: str) -> None:
+    """Test with two processes, or as the arguments say. A group of tests that may not meet stays in one process."""
+    arguments = session.posargs or ["-n", "2", "--dist", "loadgroup"]
     for run in runs:
-        session.run("pytest", *session.posargs, env={"FC_ARRAYAPI_BACKEND": run})
+        session.run("pytest", *arguments, env={"FC_ARRAYAPI_BACKEND": run})
 
 
 @nox.session

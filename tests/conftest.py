@@ -28,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*names): what the test takes; helpers/backends.py says where it lacks or fails"
     )
+    config.addinivalue_line("markers", "xdist_group(name): run by one worker of pytest-xdist, where it is installed")
     config.addinivalue_line("markers", "only(*modules): the libraries that the test is about")
 
 
@@ -73,7 +74,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write what this run found into the folder FC_ARRAYAPI_RECORD, if it is named: docs/make_backends.py reads it."""
     folder, asked = os.environ.get("FC_ARRAYAPI_RECORD"), os.environ.get("FC_ARRAYAPI_BACKEND")
-    if folder is None or asked is None:
+    if folder is None or asked is None or hasattr(session.config, "workerinput"):  # a worker of pytest-xdist
         return
     backends = session.config.stash[CHOSEN]
     stats = session.config.pluginmanager.get_plugin("terminalreporter").stats

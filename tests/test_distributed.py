@@ -27,6 +27,7 @@ if BACKENDS["distributed"].installed:
 pytestmark = [
     pytest.mark.only("distributed"),
     pytest.mark.usefixtures("backend"),
+    pytest.mark.xdist_group("cluster"),  # one cluster at a time
 ]
 
 
