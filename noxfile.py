@@ -128,9 +128,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types of the package with mypy, strictly."""
+    """Check the types: the package with mypy, strictly, and users' programs with mypy and pyright."""
     install(session, "typing")
     session.run("mypy")
+    session.run("python", "tests/typing/check.py")
 
 
 @nox.session

@@ -21,7 +21,7 @@ from ._plan import Plan, plan
 if TYPE_CHECKING:
     from . import testing
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 __all__ = [
     "FullyConnected",
@@ -44,10 +44,23 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `testing` when it is asked for: its tables would be a tenth of the package's import time."""
-    if name == "testing":
-        import importlib
+# Pickles, error messages and pages show the public path, not the file.
+for _name in __all__:
+    if _name != "testing":
+        globals()[_name].__module__ = __name__
+del _name
 
-        return importlib.import_module(".testing", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
+
+
+if not TYPE_CHECKING:  # to type checkers every name would be one that this function may know
+
+    def __getattr__(name: str) -> Any:
+        """Import `testing` when it is asked for: its tables would be a tenth of the package's import time."""
+        if name == "testing":
+            import importlib
+
+            return importlib.import_module(".testing", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

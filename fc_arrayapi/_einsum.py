@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import opt_einsum
 
 from ._arrays import namespace
-from ._arrays.namespace import Array, is_lazy
+from ._arrays.namespace import is_lazy
+from ._arrays.types import ArrayT, StandardArray
 from ._dask import einsum as on_dask
 from ._math import einsum as in_memory
 from ._math.subscripts import from_interleaved, tensordot_subscripts
 
 
-def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None = None) -> Array:
+@overload
+def einsum(
+    subscripts: str, operand: ArrayT, /, *operands: StandardArray, optimize: Any = ..., out: None = ...
+) -> ArrayT: ...
+@overload
+def einsum(
+    operand: ArrayT, indices: Sequence[Any], /, *interleaved: Any, optimize: Any = ..., out: None = ...
+) -> ArrayT: ...
+def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None = None) -> Any:
     """Contract arrays by Einstein's summation convention, with functions of the standard alone.
 
     Parameters
@@ -68,7 +77,7 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
     return in_memory.einsum(subscripts, operands, optimize)
 
 
-def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
+def tensordot(a: ArrayT, b: StandardArray, axes: Any = 2) -> ArrayT:
     """Contract the last axes of one array with the first of another, or the axes named.
 
     Parameters
@@ -112,7 +121,7 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     return einsum(tensordot_subscripts(a.ndim, b.ndim, own, others), a, b)
 
 
-def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
+def transpose(a: ArrayT, axes: Sequence[int] | None = None) -> ArrayT:
     """Turn the axes of an array; by default to the reverse order.
 
     Parameters

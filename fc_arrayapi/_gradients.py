@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, NoReturn
 
 from ._arrays import namespace
-from ._arrays.namespace import Array
+from ._arrays.types import BiasGradT, InputGradT, WeightGradT
 from ._math import checks
 
 
-class Gradients(NamedTuple):
+class Gradients(NamedTuple, Generic[InputGradT, WeightGradT, BiasGradT]):
     """The gradients of a loss with respect to X, W and B; None where one was not asked for.
 
     Adding the gradients of two micro-batches gives the gradients of both batches as one:
     dW and dB are summed, and the rows of dX follow each other. Leave dX out with
     ``needs=("dW", "dB")`` where it is not used. Each sum is rounded to the dtype: before many
-    float16 or bfloat16 gradients are added, make dW and dB float32.
+    float16 or bfloat16 gradients are added, convert dW and dB to float32. Scale, subtract and
+    compare the parts, not the whole.
 
     Attributes
     ----------
@@ -36,29 +37,55 @@ class Gradients(NamedTuple):
     True
     """
 
-    dX: Array | None
-    dW: Array | None
-    dB: Array | None
+    dX: InputGradT
+    dW: WeightGradT
+    dB: BiasGradT
 
-    def __add__(self, other: Gradients) -> Gradients:  # type: ignore[override]  # not a tuple's concatenation
+    def __add__(  # type: ignore[override]  # not a tuple's concatenation
+        self, other: Gradients[InputGradT, WeightGradT, BiasGradT]
+    ) -> Gradients[InputGradT, WeightGradT, BiasGradT]:
         """Join the gradients of two micro-batches."""
         if not isinstance(other, Gradients):
             return NotImplemented
         checks.check_joinable(self._fields, self, other)
-        return Gradients(
-            dX=None if self.dX is None else namespace.of(self.dX).concat([self.dX, other.dX], axis=0),
-            dW=None if self.dW is None else self.dW + other.dW,
-            dB=None if self.dB is None else self.dB + other.dB,
+        (dX, dW, dB), (other_dX, other_dW, other_dB) = _parts(self), _parts(other)
+        joined: Any = (
+            None if dX is None else namespace.of(dX).concat([dX, other_dX], axis=0),
+            None if dW is None else dW + other_dW,
+            None if dB is None else dB + other_dB,
         )
+        return Gradients(*joined)
 
-    def __radd__(self, other: object) -> Gradients:
+    def __radd__(self, other: object) -> Gradients[InputGradT, WeightGradT, BiasGradT]:
         """Let ``sum`` start from 0."""
         return self if isinstance(other, int) and other == 0 else NotImplemented
 
-    def __mul__(self, other: object) -> Gradients:
-        """Refuse what would repeat a tuple."""
+    # A tuple would be repeated, or compared by the truth of arrays.
+
+    def __mul__(self, other: object) -> NoReturn:
+        """Refuse to repeat a tuple."""
         raise TypeError("Gradients are not multiplied as a whole: scale the part, for example 0.1 * grads.dW")
 
-    def __rmul__(self, other: object) -> Gradients:
-        """Refuse what would repeat a tuple."""
-        return self * other
+    def __rmul__(self, other: object) -> NoReturn:
+        """Refuse to repeat a tuple."""
+        self.__mul__(other)
+
+    def __truediv__(self, other: object) -> NoReturn:
+        """Refuse: only parts are divided."""
+        raise TypeError("Gradients are not divided as a whole: divide the part, for example grads.dW / N")
+
+    def __sub__(self, other: object) -> NoReturn:
+        """Refuse: only parts are subtracted."""
+        raise TypeError("Gradients are not subtracted as a whole: subtract the parts, for example a.dW - b.dW")
+
+    def __eq__(self, other: object) -> NoReturn:
+        """Refuse: arrays are not compared to one bool."""
+        raise TypeError("Gradients are not compared as a whole: compare the parts, for example (a.dW == b.dW).all()")
+
+    def __ne__(self, other: object) -> NoReturn:
+        """Refuse: arrays are not compared to one bool."""
+        self.__eq__(other)
+
+
+def _parts(grads: Gradients[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    return grads.dX, grads.dW, grads.dB

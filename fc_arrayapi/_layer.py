@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, get_args, overload
 
 import numpy as np
 
 from . import _linear
 from ._arrays import namespace
 from ._arrays.libraries import NumPyArray, library
-from ._arrays.namespace import Array
+from ._arrays.on_import import on_import
+from ._arrays.types import (
+    ArrayT,
+    BiasT,
+    Need,
+    NeedsAll,
+    NeedsB,
+    NeedsW,
+    NeedsWB,
+    NeedsX,
+    NeedsXB,
+    NeedsXW,
+    StandardArray,
+    WeightT,
+)
 from ._files import weights
 from ._files.disk import AnyPath
 from ._gradients import Gradients
 from ._math import checks, equations
+
+if TYPE_CHECKING:
+    import torch
 
 Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
 INITIALIZERS: tuple[Initializer, ...] = get_args(Initializer)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FullyConnected:
+class FullyConnected(Generic[WeightT, BiasT]):
     """The layer Y = XW + B with its parameters; it is never changed in place.
 
     Parameters
@@ -55,30 +72,101 @@ class FullyConnected:
     >>> layer = fc.FullyConnected(layer.W - 0.1 * grads.dW, layer.B - 0.1 * grads.dB)
     """
 
-    W: Array
-    B: Array | None = None
+    W: WeightT
+    B: BiasT = None  # type: ignore[assignment]  # then BiasT is None
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(self: FullyConnected[WeightT, None], W: WeightT, B: None = None) -> None: ...
+        @overload
+        def __init__(self, W: WeightT, B: BiasT) -> None: ...
+        def __init__(self, W: Any, B: Any = None) -> None: ...
 
     def __post_init__(self) -> None:
+        if isinstance(self.W, int) and (self.B is None or isinstance(self.B, int)):
+            S = "S" if self.B is None else self.B
+            raise TypeError(f"FullyConnected takes W and B as arrays: call FullyConnected.init({self.W}, {S})")
         checks.check_parameters(self.W, self.B)
 
-    def __call__(self, X: Array) -> Array:
-        """Return Y = XW + B.
+    @property
+    def C(self) -> int:
+        """The number of input features."""
+        return int(self.W.shape[-2])
+
+    @property
+    def S(self) -> int:
+        """The number of output features."""
+        return int(self.W.shape[-1])
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of W."""
+        return self.W.dtype
+
+    @property
+    def device(self) -> Any:
+        """The device of W."""
+        return namespace.device(self.W)
+
+    def astype(self, dtype: Any) -> FullyConnected[WeightT, BiasT]:
+        """Return the layer with W and B in another dtype.
 
         Parameters
         ----------
-        X : array, shape (..., C)
-            The batch, with any number of leading axes, or none. Real floating dtype.
+        dtype : dtype or str
+            A real floating dtype of the library of W, or its name.
 
         Returns
         -------
-        array, shape (..., S)
-            What `forward` gives: an array of X's library, in the dtype to which X, W and B are
-            promoted; lazy where X is a Dask array.
+        FullyConnected
+            Arrays that have this dtype already are not copied.
 
         Raises
         ------
-        TypeError, ValueError
-            As `forward`.
+        TypeError
+            For any other dtype.
+
+        Examples
+        --------
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected.init(3, 2).astype("float32")
+        FullyConnected(C=3, S=2, bias=True, dtype=float32, xp=numpy, device=cpu)
+        """
+        xp = namespace.of(self.W)
+        wanted = namespace.float_dtype(xp, "None" if dtype is None else dtype)
+        return self._with(lambda array: namespace.cast(xp, array, wanted))
+
+    def to_device(self, device: Any) -> FullyConnected[WeightT, BiasT]:
+        """Return the layer with W and B on another device.
+
+        Parameters
+        ----------
+        device
+            The device, as the library of W names it: ``"cuda"``, ``jax.devices()[0]``, ``"cpu"``.
+
+        Returns
+        -------
+        FullyConnected
+
+        Raises
+        ------
+        Exception
+            What the library raises for a device that it does not have.
+
+        Examples
+        --------
+        >>> import fc_arrayapi as fc
+        >>> fc.FullyConnected.init(3, 2).to_device("cpu").device
+        'cpu'
+        """
+        return self._with(lambda array: namespace.to_device(array, device))
+
+    def _with(self, convert: Callable[[Any], Any]) -> FullyConnected[Any, Any]:
+        return FullyConnected(convert(self.W), None if self.B is None else convert(self.B))
+
+    def __call__(self, X: ArrayT) -> ArrayT:
+        """Return Y = XW + B, (..., S), for a batch X, (..., C): `forward` with the layer's W and B.
 
         Examples
         --------
@@ -90,32 +178,42 @@ class FullyConnected:
         """
         return _linear.forward(X, self.W, self.B)
 
+    @overload
     def backward(
-        self, X: Array, dY: Array, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
-    ) -> Gradients:
-        """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
-
-        Parameters
-        ----------
-        X : array, shape (..., C)
-            The batch that the layer was called with.
-        dY : array, shape (..., S)
-            The gradient of the loss with respect to Y.
-        needs : iterable of {"dX", "dW", "dB"}
-            The gradients to compute. The others are None and cost nothing.
-        acc_dtype : dtype or str, optional
-            The dtype of the products and sums over the batch, as in `grad_weight`.
-
-        Returns
-        -------
-        Gradients
-            What `backward` gives, (..., C), (C, S) and (S,); dB is None in a layer without bias,
-            whatever `needs` has.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `backward`.
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsAll = ..., acc_dtype: Any = ...
+    ) -> Gradients[ArrayT, ArrayT, ArrayT | BiasT]: ...
+    @overload
+    def backward(
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsX, acc_dtype: Any = ...
+    ) -> Gradients[ArrayT, None, None]: ...
+    @overload
+    def backward(
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsW, acc_dtype: Any = ...
+    ) -> Gradients[None, ArrayT, None]: ...
+    @overload
+    def backward(
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsB, acc_dtype: Any = ...
+    ) -> Gradients[None, None, ArrayT | BiasT]: ...
+    @overload
+    def backward(
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsXW, acc_dtype: Any = ...
+    ) -> Gradients[ArrayT, ArrayT, None]: ...
+    @overload
+    def backward(
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsXB, acc_dtype: Any = ...
+    ) -> Gradients[ArrayT, None, ArrayT | BiasT]: ...
+    @overload
+    def backward(
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsWB, acc_dtype: Any = ...
+    ) -> Gradients[None, ArrayT, ArrayT | BiasT]: ...
+    @overload
+    def backward(
+        self, X: ArrayT, dY: StandardArray, *, needs: Iterable[Need], acc_dtype: Any = ...
+    ) -> Gradients[ArrayT | None, ArrayT | None, ArrayT | BiasT | None]: ...
+    def backward(
+        self, X: Any, dY: Any, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
+    ) -> Gradients[Any, Any, Any]:
+        """Return dX, dW and dB: `backward` with the layer's W. dB is None in a layer without bias.
 
         Examples
         --------
@@ -125,11 +223,52 @@ class FullyConnected:
         >>> layer.backward(np.asarray([[1.0, 2.0]]), np.asarray([[10.0]]), needs=("dX", "dB"))
         Gradients(dX=array([[10., 30.]]), dW=None, dB=array([10.]))
         """
-        wanted = checks.check_needs(needs)
+        wanted: Any = checks.check_needs(needs)
         if self.B is None:
             wanted = tuple(name for name in wanted if name != "dB")
-        return _linear.backward(X, self.W, dY, needs=wanted, acc_dtype=acc_dtype)
+        grads: Any = _linear.backward(X, self.W, dY, needs=wanted, acc_dtype=acc_dtype)
+        return grads  # type: ignore[no-any-return]  # its parts depend on needs
 
+    @overload
+    @classmethod
+    def init(
+        cls,
+        C: int,
+        S: int,
+        *,
+        seed: int = ...,
+        initializer: Initializer = ...,
+        bias: Literal[True] = ...,
+        dtype: Any = ...,
+        device: Any = ...,
+    ) -> FullyConnected[NumPyArray, NumPyArray]: ...
+    @overload
+    @classmethod
+    def init(
+        cls,
+        C: int,
+        S: int,
+        *,
+        seed: int = ...,
+        initializer: Initializer = ...,
+        bias: Literal[False],
+        dtype: Any = ...,
+        device: Any = ...,
+    ) -> FullyConnected[NumPyArray, None]: ...
+    @overload
+    @classmethod
+    def init(
+        cls,
+        C: int,
+        S: int,
+        *,
+        seed: int = ...,
+        initializer: Initializer = ...,
+        bias: bool = ...,
+        xp: Any,
+        dtype: Any = ...,
+        device: Any = ...,
+    ) -> FullyConnected[Any, Any]: ...
     @classmethod
     def init(
         cls,
@@ -142,7 +281,7 @@ class FullyConnected:
         xp: Any = np,
         dtype: Any = None,
         device: Any = None,
-    ) -> FullyConnected:
+    ) -> FullyConnected[Any, Any]:
         """Make a layer with a random weight and a bias of zeros.
 
         The numbers are drawn in float64 by NumPy's default generator and then converted, so
@@ -228,6 +367,14 @@ class FullyConnected:
         """
         weights.save_weights(path, self.W, self.B)
 
+    @overload
+    @classmethod
+    def load(
+        cls, path: AnyPath, *, device: Any = ..., max_bytes: int = ...
+    ) -> FullyConnected[NumPyArray, NumPyArray | None]: ...
+    @overload
+    @classmethod
+    def load(cls, path: AnyPath, *, xp: Any, device: Any = ..., max_bytes: int = ...) -> FullyConnected[Any, Any]: ...
     @classmethod
     def load(
         cls,
@@ -236,7 +383,7 @@ class FullyConnected:
         xp: Any = np,
         device: Any = None,
         max_bytes: int = weights.MAX_BYTES,
-    ) -> FullyConnected:
+    ) -> FullyConnected[Any, Any]:
         """Read a layer from a file, into any array library.
 
         Names, dtypes, shapes and sizes are compared with each other, with the file's bytes and
@@ -293,7 +440,7 @@ class FullyConnected:
         )
 
     @classmethod
-    def from_torch(cls, module: Any) -> FullyConnected:
+    def from_torch(cls, module: torch.nn.Linear) -> FullyConnected[torch.Tensor, torch.Tensor | None]:
         """Copy a ``torch.nn.Linear`` into a layer of torch tensors.
 
         Parameters
@@ -330,7 +477,7 @@ class FullyConnected:
             None if module.bias is None else xp.asarray(module.bias.detach(), copy=True),
         )
 
-    def to_torch(self) -> Any:
+    def to_torch(self) -> torch.nn.Linear:
         """Return a ``torch.nn.Linear`` with copies of W and B.
 
         Returns
@@ -354,8 +501,9 @@ class FullyConnected:
         Linear(in_features=3, out_features=2, bias=True)
         """
         torch = _torch()
-        if self.B is not None:
-            w, b = namespace.dtype_name(self.W.dtype), namespace.dtype_name(self.B.dtype)
+        B: Any = self.B
+        if B is not None:
+            w, b = namespace.dtype_name(self.W.dtype), namespace.dtype_name(B.dtype)
             if w != b:
                 raise TypeError(
                     f"to_torch: W has dtype {w} and B has {b}; a torch.nn.Linear has one dtype: convert one of them "
@@ -372,8 +520,30 @@ class FullyConnected:
         return module
 
     def __repr__(self) -> str:
-        C, S = self.W.shape
-        return f"FullyConnected(C={C}, S={S}, bias={self.B is not None}, {namespace.describe(self.W)})"
+        if not (namespace.is_array(self.W) and self.W.ndim == 2):  # JAX puts anything in the place of arrays
+            return f"FullyConnected(W={self.W!r}, B={self.B!r})"
+        return f"FullyConnected(C={self.C}, S={self.S}, bias={self.B is not None}, {namespace.describe(self.W)})"
+
+
+def _make_pytree(jax: Any) -> None:
+    """Register the layer as a pytree with the leaves W and B, unchecked: JAX puts other objects in their place."""
+
+    def unflatten(_: None, leaves: Sequence[Any]) -> FullyConnected[Any, Any]:
+        layer = object.__new__(FullyConnected)
+        for name, leaf in zip(("W", "B"), leaves, strict=True):
+            object.__setattr__(layer, name, leaf)
+        return layer
+
+    key = jax.tree_util.GetAttrKey
+    jax.tree_util.register_pytree_with_keys(
+        FullyConnected,
+        lambda layer: (((key("W"), layer.W), (key("B"), layer.B)), None),
+        unflatten,
+        lambda layer: ((layer.W, layer.B), None),
+    )
+
+
+on_import("jax", _make_pytree)
 
 
 def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> NumPyArray:
@@ -400,7 +570,7 @@ def _torch() -> Any:
     return torch
 
 
-def _tensor(array: Array) -> Any:
+def _tensor(array: Any) -> Any:
     """Give an array to torch without changing its dtype."""
     torch = _torch()
     if isinstance(array, torch.Tensor):

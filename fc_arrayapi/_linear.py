@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, overload
 
-from ._arrays.namespace import Array, is_lazy
+from ._arrays.namespace import is_lazy
+from ._arrays.types import (
+    ArrayT,
+    Need,
+    NeedsAll,
+    NeedsB,
+    NeedsW,
+    NeedsWB,
+    NeedsX,
+    NeedsXB,
+    NeedsXW,
+    StandardArray,
+)
 from ._dask import linear as on_dask
 from ._gradients import Gradients
 from ._math import linear as in_memory
@@ -13,7 +25,7 @@ from ._math.checks import check_needs
 from ._math.equations import GRADIENTS
 
 
-def forward(X: Array, W: Array, B: Array | None = None) -> Array:
+def forward(X: ArrayT, W: StandardArray, B: StandardArray | None = None) -> ArrayT:
     """Return Y = XW + B, the einsum ``"nc,cs->ns"`` plus the bias.
 
     Parameters
@@ -50,10 +62,11 @@ def forward(X: Array, W: Array, B: Array | None = None) -> Array:
     array([[ 1.5,  2.5,  4.5],
            [ 3.5,  4.5, 10.5]])
     """
-    return on_dask.forward(X, W, B) if is_lazy(X) else in_memory.forward(X, W, B)
+    Y: ArrayT = on_dask.forward(X, W, B) if is_lazy(X) else in_memory.forward(X, W, B)
+    return Y
 
 
-def grad_input(dY: Array, W: Array) -> Array:
+def grad_input(dY: ArrayT, W: StandardArray) -> ArrayT:
     """Return dX, the einsum ``"ns,cs->nc"`` of dY and W.
 
     Row n of dX depends on row n of dY alone, so nothing is summed over the batch.
@@ -83,10 +96,11 @@ def grad_input(dY: Array, W: Array) -> Array:
     >>> fc.grad_input(np.asarray([[1.0, 2.0]]), np.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
     array([[1., 2., 3.]])
     """
-    return on_dask.grad_input(dY, W) if is_lazy(dY) else in_memory.grad_input(dY, W)
+    dX: ArrayT = on_dask.grad_input(dY, W) if is_lazy(dY) else in_memory.grad_input(dY, W)
+    return dX
 
 
-def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None) -> Array:
+def grad_weight(X: ArrayT, dY: StandardArray, *, acc_dtype: Any = None) -> ArrayT:
     """Return dW, the einsum ``"nc,ns->cs"`` of X and dY.
 
     All rows of the batch share W, so their gradients add up.
@@ -119,10 +133,12 @@ def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None) -> Array:
     array([[31.],
            [42.]])
     """
-    return on_dask.grad_weight(X, dY, acc_dtype) if is_lazy(X) else in_memory.grad_weight(X, dY, acc_dtype=acc_dtype)
+    wing = on_dask if is_lazy(X) else in_memory
+    dW: ArrayT = wing.grad_weight(X, dY, acc_dtype=acc_dtype)
+    return dW
 
 
-def grad_bias(dY: Array, *, acc_dtype: Any = None) -> Array:
+def grad_bias(dY: ArrayT, *, acc_dtype: Any = None) -> ArrayT:
     """Return dB, the sum of dY over the batch: all rows share B.
 
     Parameters
@@ -149,10 +165,46 @@ def grad_bias(dY: Array, *, acc_dtype: Any = None) -> Array:
     >>> fc.grad_bias(np.asarray([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
-    return on_dask.grad_bias(dY, acc_dtype) if is_lazy(dY) else in_memory.grad_bias(dY, acc_dtype=acc_dtype)
+    wing = on_dask if is_lazy(dY) else in_memory
+    dB: ArrayT = wing.grad_bias(dY, acc_dtype=acc_dtype)
+    return dB
 
 
-def backward(X: Array, W: Array, dY: Array, *, needs: Iterable[str] = GRADIENTS, acc_dtype: Any = None) -> Gradients:
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsAll = ..., acc_dtype: Any = ...
+) -> Gradients[ArrayT, ArrayT, ArrayT]: ...
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsX, acc_dtype: Any = ...
+) -> Gradients[ArrayT, None, None]: ...
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsW, acc_dtype: Any = ...
+) -> Gradients[None, ArrayT, None]: ...
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsB, acc_dtype: Any = ...
+) -> Gradients[None, None, ArrayT]: ...
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsXW, acc_dtype: Any = ...
+) -> Gradients[ArrayT, ArrayT, None]: ...
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsXB, acc_dtype: Any = ...
+) -> Gradients[ArrayT, None, ArrayT]: ...
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsWB, acc_dtype: Any = ...
+) -> Gradients[None, ArrayT, ArrayT]: ...
+@overload
+def backward(
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: Iterable[Need], acc_dtype: Any = ...
+) -> Gradients[ArrayT | None, ArrayT | None, ArrayT | None]: ...
+def backward(
+    X: Any, W: Any, dY: Any, *, needs: Iterable[str] = GRADIENTS, acc_dtype: Any = None
+) -> Gradients[Any, Any, Any]:
     """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
 
     Parameters

@@ -12,6 +12,7 @@ from ._arrays import namespace
 from ._arrays.libraries import library
 from ._arrays.namespace import Array, Namespace
 from ._arrays.text import size_text
+from ._arrays.types import StandardArray
 from ._dask import blocks, inspect, unify_chunks
 from ._dask import linear as layer_on_dask
 from ._files.open import BLOCK_BYTES, source_of
@@ -87,7 +88,7 @@ class Plan:
         return "\n".join([*lines, *(f"warning: {text}" for text in self.warnings)])
 
 
-def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
+def plan(X: StandardArray, W: StandardArray, dY: StandardArray | None = None) -> Plan:
     """Say what a pass over the batch will take. Nothing is computed.
 
     Parameters
@@ -126,8 +127,10 @@ def plan(X: Array, W: Array, dY: Array | None = None) -> Plan:
     peak memory  254 MiB with 2 threads
     """
     xp = checks.check_forward(X, W, None) if dY is None else checks.check_backward(X, W, dY)
-    if not namespace.is_chunked(xp):
-        return _in_memory(xp, X, W, dY)
+    return _on_dask(X, W, dY) if namespace.is_chunked(xp) else _in_memory(xp, X, W, dY)
+
+
+def _on_dask(X: Array, W: Array, dY: Array | None) -> Plan:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # that features stay in several blocks is said by building
         made: tuple[Any, ...] = (_linear.forward(X, W),) if dY is None else tuple(_linear.backward(X, W, dY))

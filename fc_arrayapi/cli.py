@@ -134,7 +134,7 @@ def _forward(given: argparse.Namespace) -> int:
 
 def _backward(given: argparse.Namespace) -> int:
     layer = fc.FullyConnected.load(given.weights)
-    needs = equations.GRADIENTS if given.needs is None else checks.check_needs(given.needs.split(","))
+    needs: Any = equations.GRADIENTS if given.needs is None else checks.check_needs(given.needs.split(","))
     if given.needs is not None and "dB" in needs and layer.B is None:
         raise ValueError(f"{given.weights} has no B, so there is no dB: leave it out of --needs")
     with _running_on(given):
@@ -144,7 +144,7 @@ def _backward(given: argparse.Namespace) -> int:
             return _write(given, {given.out / files[name]: array for name, array in grads.items() if array is not None})
 
 
-def _open(given: argparse.Namespace) -> tuple[Array, Array | None]:
+def _open(given: argparse.Namespace) -> tuple[Array, Array]:
     """Open X, and dY in blocks of as many rows."""
     X = fc.open_array(given.X, rows=given.rows)
     if getattr(given, "dY", None) is None:

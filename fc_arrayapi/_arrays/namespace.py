@@ -143,6 +143,16 @@ def device(array: Array) -> Any:
         return array_api_compat.device(array)
 
 
+def to_device(array: Array, device: Any) -> Array:
+    """Return an array on another device of its library."""
+    return array_api_compat.to_device(array, device)
+
+
+def is_array(value: Any) -> bool:
+    """Say whether a value is an array of a library of the standard."""
+    return type(value) in _OF_TYPE or (not isinstance(value, type) and bool(array_api_compat.is_array_api_obj(value)))
+
+
 def wrapped(xp: Any) -> Namespace:
     """Return the standard's namespace of a library's module, such as ``torch`` or ``jax.numpy``."""
     try:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .._arrays import namespace
 from .._arrays.namespace import Array
 from .._arrays.text import shape_text
+
+if TYPE_CHECKING:
+    import dask.array
+
+    DaskArray = dask.array.Array
+else:
+    DaskArray = Any
 
 
 def dask_array() -> Any:

@@ -56,14 +56,14 @@ def grad_input(dY: Array, W: Array) -> Array:
     return _grad_input("grad_input", dY, W)
 
 
-def grad_weight(X: Array, dY: Array, acc_dtype: Any) -> Array:
+def grad_weight(X: Array, dY: Array, *, acc_dtype: Any) -> Array:
     """Return dW, summed over the blocks of the batch."""
     xp, n = checks.check_grad_weight(X, dY), X.ndim - 1
     operands = whole_features("grad_weight", [operand("X", X, n), operand("dY", dY, n)])
     return _grad_weight(xp, operands, checks.check_acc_dtype(xp, acc_dtype))
 
 
-def grad_bias(dY: Array, acc_dtype: Any) -> Array:
+def grad_bias(dY: Array, *, acc_dtype: Any) -> Array:
     """Return dB, summed over the blocks of the batch."""
     xp = checks.check_grad_bias(dY)
     return _grad_bias("grad_bias", xp, dY, checks.check_acc_dtype(xp, acc_dtype))

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._arrays.namespace import Array, keep
 from .._dask import blocks
+from .._dask.blocks import DaskArray
 from .disk import UNFINISHED, AnyPath
 from .hdf5 import Hdf5Dataset
 from .npy import NpyFile, NpyFolder
@@ -25,7 +26,7 @@ MOST_BLOCKS = 10**7
 _SOURCES: dict[str, Source] = {}
 
 
-def open_array(path: AnyPath, rows: int | None = None) -> Array:
+def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
     """Open an array on disk as a lazy Dask array in blocks along the batch.
 
     Only shape and dtype are read now. Each block is read by the task that needs it, which

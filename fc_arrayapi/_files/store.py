@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from .._arrays.namespace import Array, is_lazy
+from .._arrays.types import StandardArray
 from .._dask import blas_threads, blocks, compute
 from .unfinished import PYTHON, WRITERS, Options, UnfinishedResult, write_block
 
 
 def store(
-    targets: Mapping[Any, Array],
+    targets: Mapping[Any, StandardArray],
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -78,7 +79,7 @@ def store(
 
 
 def write(
-    targets: Mapping[Any, Array],
+    targets: Mapping[Any, StandardArray],
     *,
     resume: bool,
     overwrite: bool,

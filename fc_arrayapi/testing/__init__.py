@@ -16,3 +16,11 @@ __all__ = [
     "reference_backward",
     "reference_forward",
 ]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+del _name
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

@@ -15,6 +15,7 @@ from .._arrays import namespace
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace
 from .._arrays.text import kind_of
+from .._arrays.types import StandardArray
 from .._math import checks, equations
 from . import adjoint
 
@@ -96,10 +97,10 @@ class GradientReport:
 
 
 def check_gradients(
-    X: Array,
-    W: Array,
-    B: Array | None,
-    dY: Array,
+    X: StandardArray,
+    W: StandardArray,
+    B: StandardArray | None,
+    dY: StandardArray,
     *,
     forward: Forward | None = None,
     backward: Backward | None = None,

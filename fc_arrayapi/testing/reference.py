@@ -12,11 +12,12 @@ import math
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
-from .._arrays.namespace import Array, to_numpy
+from .._arrays.namespace import to_numpy
+from .._arrays.types import StandardArray
 from .._gradients import Gradients
 
 
-def reference_forward(X: Array, W: Array, B: Array | None = None) -> NumPyArray:
+def reference_forward(X: StandardArray, W: StandardArray, B: StandardArray | None = None) -> NumPyArray:
     """Return Y as NumPy, every product written out: B is repeated for every row.
 
     Parameters
@@ -43,7 +44,9 @@ def reference_forward(X: Array, W: Array, B: Array | None = None) -> NumPyArray:
     return np.asarray(Y.reshape(*X.shape[:-1], W.shape[1]))
 
 
-def reference_backward(X: Array, W: Array, dY: Array) -> Gradients:
+def reference_backward(
+    X: StandardArray, W: StandardArray, dY: StandardArray
+) -> Gradients[NumPyArray, NumPyArray, NumPyArray]:
     """Return dX, dW and dB as NumPy, every product written out.
 
     Parameters
