@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from assertions import assert_array
+from helpers.assertions import assert_array
 
 import fc_arrayapi as fc
 from fc_arrayapi import testing

@@ -22,7 +22,7 @@ def layer_functions(X: Float32, W: NDArray[np.float64], B: Float32, dY: Float32)
     assert_type(fc.backward(X, W, dY, needs=("dB", "dW")), fc.Gradients[None, Float32, Float32])
     assert_type(fc.backward(X, W, dY, needs=["dW"]).dW, Float32 | None)
     assert_type(fc.backward(X, W, dY) + fc.backward(X, W, dY), fc.Gradients[Float32, Float32, Float32])
-    dX, dW, dB = fc.backward(X, W, dY)
+    _, dW, _ = fc.backward(X, W, dY)
     assert_type(dW, Float32)
 
 
