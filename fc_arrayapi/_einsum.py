@@ -1,4 +1,4 @@
-"""einsum, tensordot and transpose: what opt_einsum looks up in a backend, and what users call."""
+"""einsum, tensordot and transpose: for users, and for opt_einsum, which looks them up in a backend."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def tensordot(a: ArrayT, b: StandardArray, axes: Any = 2) -> ArrayT:
         If two axes that meet have different sizes, an axis is out of range or named twice, or
         there are more axes of one array than of the other.
     TypeError
-        As `einsum`; also for `axes` that are no whole numbers, or not those of two arrays.
+        As `einsum`; also for `axes` that are not integers, or not a pair.
 
     Examples
     --------
@@ -141,8 +141,8 @@ def transpose(a: ArrayT, axes: Sequence[int] | None = None) -> ArrayT:
     ValueError
         If an axis is out of range, named twice, or not named.
     TypeError
-        If `a` is no array or has no numbers, as in `einsum`; also for `axes` that are no
-        sequence of whole numbers.
+        If `a` is not a numeric array, as in `einsum`; also for `axes` that are not a sequence
+        of integers.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def transpose(a: ArrayT, axes: Sequence[int] | None = None) -> ArrayT:
 
 
 def _pair_of_axes(axes: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the axes of both arrays; those of one are a number, or any sequence of numbers, arrays too."""
+    """Return the axes of both arrays, each an integer or any sequence of integers, also an array."""
 
     def numbers(side: Any) -> tuple[int, ...]:
         try:
@@ -187,7 +187,7 @@ def _pair_of_axes(axes: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _checked_axes(name: str, axes: tuple[int, ...], ndim: int) -> tuple[int, ...]:
-    """Return axes counted from the front, after checking that each is there and named once."""
+    """Return non-negative axes, after checking that each exists and is named once."""
     for axis in axes:
         if not -ndim <= axis < ndim:
             raise ValueError(f"axes: {name} has {ndim} axes, and no axis {axis}")

@@ -282,10 +282,10 @@ class FullyConnected(Generic[WeightT, BiasT]):
         dtype: Any = None,
         device: Any = None,
     ) -> FullyConnected[Any, Any]:
-        """Make a layer with a random weight and a bias of zeros.
+        """Create a layer with a random weight and a bias of zeros.
 
         The numbers are drawn in float64 by NumPy's default generator and then converted, so
-        one seed gives the same W in every library.
+        a seed gives the same W in every library.
 
         Parameters
         ----------
@@ -296,14 +296,14 @@ class FullyConnected(Generic[WeightT, BiasT]):
         initializer : {"glorot_uniform", "he_uniform", "lecun_normal", "zeros"}
             Uniform within sqrt(6 / (C + S)) (Glorot and Bengio 2010), uniform within
             sqrt(6 / C) (He et al. 2015), normal with variance 1 / C (LeCun et al. 1998),
-            or zeros, which is what a linear probe starts from.
+            or zeros, from which a linear probe starts.
         bias : bool
             Whether the layer has a bias.
         xp : module
             The array library: numpy, torch, jax.numpy, ...
         dtype : dtype or str, optional
-            A dtype of that library or its name; the library's default otherwise, which is
-            float64 in NumPy and float32 in torch and JAX.
+            A dtype of that library or its name. Default: the library's default, float64 in
+            NumPy, float32 in torch and JAX.
         device : optional
             The device, as the library names it.
 
@@ -314,7 +314,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         Raises
         ------
         TypeError, ValueError
-            For sizes below zero, an unknown initializer, or an `xp` that is no array library.
+            For negative sizes, an unknown initializer, or an `xp` that is not an array library.
 
         Examples
         --------
@@ -333,14 +333,14 @@ class FullyConnected(Generic[WeightT, BiasT]):
         return cls(W, B)
 
     def save(self, path: AnyPath) -> None:
-        """Write W and B to a ``.npz`` or ``.safetensors`` file, in full or not at all.
+        """Write W and B to a ``.npz`` or ``.safetensors`` file, completely or not at all.
 
         Parameters
         ----------
         path : path
             Ends in ``.npz`` (NumPy alone reads it) or ``.safetensors`` (needs the extra
-            ``safetensors``). A file of that name is replaced when the new one is
-            whole and on the disk. Every bit is kept, of NaN and -0.0 too.
+            ``safetensors``). An existing file is replaced when the new one is complete
+            and on the disk. Every bit is kept, also of NaN and -0.0.
 
         Raises
         ------
@@ -349,9 +349,9 @@ class FullyConnected(Generic[WeightT, BiasT]):
         TypeError
             For a dtype other than float16, float32 and float64; NumPy has no bfloat16.
         FileNotFoundError
-            If there is no such folder.
+            If the folder does not exist.
         OSError
-            If the folder or the disk takes no file. What was there stays as it is.
+            If the file cannot be written. An existing file stays as it is.
         ImportError
             For ``.safetensors`` where that package is not installed.
 
@@ -386,10 +386,9 @@ class FullyConnected(Generic[WeightT, BiasT]):
     ) -> FullyConnected[Any, Any]:
         """Read a layer from a file, into any array library.
 
-        Names, dtypes, shapes and sizes are compared with each other, with the file's bytes and
-        with `max_bytes` before memory is taken, so that a hostile file costs nothing. Nothing
-        in it is unpickled. NaN and infinities are no reason to refuse it: the numbers come
-        back as they were written, bit for bit.
+        Names, dtypes, shapes and sizes are compared with each other, with the size of the file
+        and with `max_bytes` before memory is allocated, so that a hostile file costs nothing.
+        Nothing is unpickled. The numbers come back bit for bit, NaN and infinities too.
 
         Parameters
         ----------
@@ -402,24 +401,24 @@ class FullyConnected(Generic[WeightT, BiasT]):
         device : optional
             The device, as the library names it.
         max_bytes : int
-            The most that W and B may take together; 16 GiB by default. Whatever it is, a
-            compressed array of more than 16 MiB may be no more than 100 times as large as its
-            compressed bytes: trained weights shrink far less, and zip bombs far more.
+            The limit for W and B together, 16 GiB by default. Besides, a compressed array of
+            more than 16 MiB may be at most 100 times as large as its compressed bytes: trained
+            weights compress far less, zip bombs far more.
 
         Returns
         -------
         FullyConnected
-            W and B in the dtypes that the file has, and B None where it has none.
+            W and B in the dtypes of the file; B is None if the file has none.
 
         Raises
         ------
         ValueError
-            For a file that holds anything but W and B, other bytes than it says, or more than
+            For a file with other entries than W and B, with wrong sizes, or with more than
             `max_bytes`.
         TypeError
-            For dtypes that are not real floating, or that the library does not hold.
+            For dtypes that are not real floating, or that the library does not support.
         OSError
-            If there is no such file, or it can't be read.
+            If the file does not exist or cannot be read.
         ImportError
             For ``.safetensors`` where that package is not installed.
 
@@ -451,7 +450,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         Returns
         -------
         FullyConnected
-            Copies of the weight, turned to (C, S), and of the bias, in their dtype, on their
+            Copies of the weight, transposed to (C, S), and of the bias, with their dtype and
             device, and without their gradients.
 
         Raises
@@ -483,13 +482,14 @@ class FullyConnected(Generic[WeightT, BiasT]):
         Returns
         -------
         torch.nn.Linear
-            Its weight is W turned to torch's (S, C), its bias is B, (S,), or None. Both have the
-            dtype of W, and its device if W is an array of torch, JAX or CuPy.
+            Its weight is W transposed to torch's (S, C), its bias is B, (S,), or None. Both have
+            the dtype of W, and its device if W is an array of torch, JAX or CuPy.
 
         Raises
         ------
         TypeError
-            If B has another dtype than W: nothing is rounded. Also for a dtype that torch has not.
+            If B has another dtype than W, since nothing is rounded; and for a dtype that torch
+            does not support.
         ImportError
             If torch is not installed.
 
@@ -562,7 +562,7 @@ def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> NumPyAr
 
 
 def _torch() -> Any:
-    """Return torch, which is imported only when it is used."""
+    """Import torch, only when it is used."""
     try:
         import torch
     except ImportError:
@@ -571,7 +571,7 @@ def _torch() -> Any:
 
 
 def _tensor(array: Any) -> Any:
-    """Give an array to torch without changing its dtype."""
+    """Convert an array to torch without changing its dtype."""
     torch = _torch()
     if isinstance(array, torch.Tensor):
         return array.detach()

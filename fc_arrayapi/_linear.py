@@ -1,4 +1,4 @@
-"""The layer's public functions. Each one hands a Dask batch to the layer on Dask, any other to the layer in memory."""
+"""The layer's public functions. A Dask batch goes to the layer on Dask, any other to the layer in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pass over a lazy batch will take, before it is run: arithmetic, bytes, blocks, tasks, memory."""
+"""plan: the cost of a pass over a lazy batch before it runs: flops, bytes, blocks, tasks, memory."""
 
 from __future__ import annotations
 
@@ -20,46 +20,45 @@ from ._math import checks
 from ._math.equations import AXES, GRADIENTS, axis_label, result_dtype, sum_dtypes
 from ._math.summation import Schedule, schedule
 
-# Below this, and with many blocks, the millisecond that Dask spends on a block's tasks is most of the time.
+# With many blocks below this size, the millisecond that Dask spends on the tasks of a block dominates.
 SMALL_BLOCK = 8 * 2**20
 MANY_BLOCKS = 100
 LARGE_BLOCK = 2**30
-# Memory of blocks below this stays with glibc's allocator when they are done (M_MMAP_THRESHOLD grows to 32 MiB).
+# glibc keeps the memory of smaller blocks after they are freed (M_MMAP_THRESHOLD grows to 32 MiB).
 KEPT_BLOCK = 2**25
 
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """What a pass will take; it prints as a table. None stands for what unknown block sizes leave open.
+    """The cost of a pass; it prints as a table. A number is None if it depends on unknown block sizes.
 
     Parameters
     ----------
     results : tuple of str
-        What the pass makes: ``("Y",)`` or ``("dX", "dW", "dB")``.
+        The results: ``("Y",)`` or ``("dX", "dW", "dB")``.
     flops : int or None
         Additions and multiplications: 2NCS for Y; for the gradients twice that, and NS.
     bytes_read : int or None
-        X, W and dY, each once, which is what a pass of `compute` or `store` reads.
+        The size of X, W and dY, each of which `compute` and `store` read once.
     bytes_written : int or None
-        The results.
+        The size of the results.
     blocks : int
         Blocks of the batch, which are those of X; 1 in memory.
     block_bytes : int or None
         Bytes of the largest block of X, with all C features unless they stay in several blocks.
     tasks : int
-        Dask's tasks before it fuses some, those that make X and dY included; 1 in memory.
+        Dask's tasks before it fuses some, including those of X and dY; 1 in memory.
     threads : int
-        Threads of a worker: blocks that are worked on at once.
+        Threads of a worker: the number of blocks computed at a time.
     peak_memory : int or None
-        An estimate of the anonymous memory in bytes that the pass takes on top, for each worker:
-        the blocks of X, dY and the result that its threads work on, a copy of W, and for dW
-        log2(blocks) + 2 partial sums, two more for each further thread. Y and dX are counted
-        block by block, as `store` writes them; `compute` holds them whole, which adds their
-        `bytes_written`. Blocks of ``.npy`` files are not counted: they stay where
-        they are. Of Zarr arrays the chunks that are read at a time count beside the
-        block, twice if they are compressed.
+        An estimate of the anonymous memory in bytes that the pass adds on each worker: the
+        blocks of X, dY and the result in its threads, a copy of W, and for dW log2(blocks) + 2
+        partial sums, two more for each further thread. Y and dX count block by block, as
+        `store` writes them; `compute` holds them completely, which adds their `bytes_written`.
+        Blocks of ``.npy`` files are views and do not count. For Zarr arrays the chunks that
+        are read at a time count beside the block, twice if they are compressed.
     warnings : tuple of str
-        What will make the pass slow or fail, each with what to do.
+        Reasons why the pass will be slow or fail, each with the call that avoids it.
     """
 
     results: tuple[str, ...]
@@ -89,7 +88,7 @@ class Plan:
 
 
 def plan(X: StandardArray, W: StandardArray, dY: StandardArray | None = None) -> Plan:
-    """Say what a pass over the batch will take. Nothing is computed.
+    """Estimate the cost of a pass over the batch. Nothing is computed.
 
     Parameters
     ----------
@@ -98,8 +97,8 @@ def plan(X: StandardArray, W: StandardArray, dY: StandardArray | None = None) ->
     W : array, shape (C, S)
         The weight.
     dY : array, shape (..., S), optional
-        The gradient of the loss with respect to Y. Without it the plan is that of `forward`,
-        Y = XW + B; with it that of `backward`, one pass that makes dX, dW and dB.
+        The gradient of the loss with respect to Y. Without it the plan is for `forward`,
+        Y = XW + B; with it for `backward`, one pass for dX, dW and dB.
 
     Returns
     -------
@@ -132,7 +131,7 @@ def plan(X: StandardArray, W: StandardArray, dY: StandardArray | None = None) ->
 
 def _on_dask(X: Array, W: Array, dY: Array | None) -> Plan:
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")  # that features stay in several blocks is said by building
+        warnings.simplefilter("always")  # building warns of features that stay in several blocks
         made: tuple[Any, ...] = (_linear.forward(X, W),) if dY is None else tuple(_linear.backward(X, W, dY))
     threads, limit = inspect.workers(*made)
     c, s = _features_of_block(X, W, dY)
@@ -162,8 +161,8 @@ class _Sizes:
     blocks: int
     itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
     acc_itemsize: int  # of the partial sums of dW
-    product_row: int  # the bytes of a row that is converted before Y or dX is made of it
-    sum_row: int  # the bytes of the rows of X and dY that are converted before dW is made of them
+    product_row: int  # bytes of a row that is converted before the product for Y or dX
+    sum_row: int  # bytes of a row of X and of dY that are converted before the product for dW
     cut: Schedule  # of the sum of dW over a block
 
     @classmethod
@@ -197,7 +196,7 @@ class _Sizes:
         return GRADIENTS if "dY" in self.itemsize else ("Y",)
 
     def bytes(self, name: str) -> float:
-        """Return the size of X, W, Y or a gradient."""
+        """Return the size of X, W, dY or a result."""
         sizes = {"n": self.N, "c": self.C, "s": self.S}
         return math.prod(sizes[axis] for axis in AXES[name]) * self.itemsize[name]
 
@@ -207,7 +206,7 @@ class _Sizes:
         return self.rows * features[name] * self.itemsize[name]
 
     def sums(self, threads: int) -> float:
-        """Return the bytes of the partial sums of dW that are held at once; each further thread has two more."""
+        """Return the bytes of the partial sums of dW that are held at a time: two more for each further thread."""
         if self.results == ("Y",):
             return 0
         terms = min(_terms(self.blocks) + 2 * (threads - 1), self.blocks + 1)  # all, and a sum of two of them
@@ -215,7 +214,7 @@ class _Sizes:
 
     @property
     def products(self) -> tuple[float, float]:
-        """The bytes of what a block's part of dW is added up from, and of X and dY in another dtype for it.
+        """The bytes of the products that a block's part of dW is the sum of, and of converted rows of X and dY.
 
         See summation.schedule.
         """
@@ -229,10 +228,10 @@ class _Sizes:
     def peak(self, held: list[float], threads: int) -> float:
         """Return the anonymous memory of a pass, given that of a block of X (and of dY).
 
-        A thread makes its part of dW from a block of X and of dY, and a block of dX from that
-        of dY: one after the other, so that it does not hold blocks of X and of dX at the same
-        time, unless there are threads enough for both. The products that dW is added up from
-        are small enough for the allocator to keep their memory.
+        A thread computes its part of dW from a block of X and of dY, and a block of dX from
+        that of dY, one after the other: it does not hold blocks of X and of dX at the same
+        time, unless there are enough threads for both. The products that dW is the sum of are
+        so small that the allocator keeps their memory.
         """
         (products, cast), converted = self.products, self.rows * self.product_row
         if self.results == ("Y",):
@@ -261,14 +260,14 @@ class _Sizes:
 
 
 def _in_memory(xp: Namespace, X: Array, W: Array, dY: Array | None) -> Plan:
-    """Plan one call: the results, and what dW is added up from, come on top of what is there."""
+    """Plan one call in memory: it adds the results and the products that dW is the sum of."""
     features = (*W.shape, W.shape[1 if dY is None else 0])
     sizes = _Sizes.of(xp, X, W, dY, math.prod(X.shape[:-1]), 1, features)
     return sizes.plan(1, 1, sum(map(sizes.bytes, sizes.results)) + sum(sizes.products), [])
 
 
 def _feature_advice(inputs: dict[str, Array]) -> list[str]:
-    """Name the arrays whose features lie in several blocks."""
+    """Name the arrays whose features have several blocks."""
     return [
         f"{name} has {array.numblocks[-1]} blocks along axis {axis_label(AXES[name][-1])}, which every pass puts "
         f"together: call {name}.rechunk({{{array.ndim - 1}: -1}}) before you write it"
@@ -278,7 +277,7 @@ def _feature_advice(inputs: dict[str, Array]) -> list[str]:
 
 
 def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> list[str]:
-    """Say what is wrong with the blocks along the batch."""
+    """Warn of unsuitable blocks along the batch."""
     advice = []
     for name, array, unknown in (
         ("X", X, "flops, bytes and memory are unknown too"),
@@ -308,7 +307,7 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
 
 
 def _memory_advice(sizes: _Sizes, peak: float, threads: int, limit: int | None) -> list[str]:
-    """Compare what is held at once with the memory of a worker."""
+    """Compare the planned memory with that of a worker."""
     if limit is None:
         return []
     has = f"a worker has {size_text(limit)}"
@@ -339,12 +338,12 @@ def _most_rows(array: Array) -> float:
 
 
 def _terms(blocks: int) -> float:
-    """Return how many terms of a sum over blocks one thread holds, as a tree of pairs has them."""
+    """Return how many terms of a sum over blocks one thread holds in a tree of pairs."""
     return math.log2(blocks) + 2 if blocks > 1 else 1
 
 
 def _features_of_block(X: Array, W: Array, dY: Array | None) -> tuple[int, int]:
-    """Return the input and the output features that a block has when it is worked on."""
+    """Return the input and output features of a block when it is contracted."""
     other = ("W", blocks.lift("W", W, X)) if dY is None else ("dY", dY)
     operands = [layer_on_dask.operand(name, array, X.ndim - 1) for name, array in (("X", X), other)]
     for label in ("c", "s"):
@@ -353,9 +352,9 @@ def _features_of_block(X: Array, W: Array, dY: Array | None) -> tuple[int, int]:
 
 
 def _held(array: Array, X: Array, block: float, features: int) -> float:
-    """Return the bytes that a block of X or dY takes while one is worked on, given those of its numbers.
+    """Return the memory of a block of X or dY while it is contracted, given the size of its data.
 
-    Where it is put together from other blocks, or cut from them, those are held beside it.
+    If it is merged or cut from other blocks, those are held beside it.
     """
     if max(array.chunks[-1]) == features and array.chunks[:-1] == X.chunks[:-1]:
         return _taken(_copies(array) * block, block)
@@ -364,18 +363,18 @@ def _held(array: Array, X: Array, block: float, features: int) -> float:
 
 
 def _taken(copies: float, block: float) -> float:
-    """Return what copies of a block take: of one that the allocator keeps, more (from 1 to 2 times was measured)."""
+    """Return the memory of copies of a block; more if the allocator keeps it (1 to 2 times was measured)."""
     return copies * (1.5 if block < KEPT_BLOCK else 1)
 
 
 def _copies(array: Array) -> float:
-    """Say how often a block is held as it comes from its source: not at all as a view."""
+    """Return how many times the size of a block reading it allocates; 0 for a view."""
     source = source_of(array)
     return 1 if source is None else source.copies(array.chunks[0])
 
 
 def _converted(xp: Namespace, dtype: Any, wanted: Any, features: int) -> int:
-    """Return the bytes of a row's copy that is made where the dtype is not the wanted one, if only in byte order."""
+    """Return the bytes of the copy of a row that is needed if the dtype or byte order differs."""
     return 0 if dtype == wanted else features * _itemsize(xp, wanted)
 
 

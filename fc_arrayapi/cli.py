@@ -1,4 +1,4 @@
-"""The layer from a shell: what is here, does it compute right, what will a pass take, and run it."""
+"""The command fc-arrayapi: versions, checks of backends, plans, and passes from files to files."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ BACKENDS = {backend.name: (backend.module, backend.install) for backend in backe
 OPTIONS = Options("--resume", "--overwrite")
 OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
-# What a person can mend. Other exceptions are printed with their type.
+# Errors of input or environment. Other exceptions are printed with their type.
 MENDABLE = (ImportError, OSError, TypeError, ValueError)
-# What to do about an error of the system.
+# Advice for errors of the system.
 ADVICE = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room, your quota is used up",
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all went well, 1 if a check failed, 2 for a wrong command line or input, 130 after Ctrl-C.
+        0 on success, 1 if a check failed, 2 for a wrong command line or input, 130 after Ctrl-C.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _in_one_line(error: Exception) -> str:
-    """Return what an exception and its notes say, with the options as they are written in a shell."""
+    """Write an exception and its notes in one line."""
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{error.filename}: "
@@ -145,7 +145,7 @@ def _backward(given: argparse.Namespace) -> int:
 
 
 def _open(given: argparse.Namespace) -> tuple[Array, Array]:
-    """Open X, and dY in blocks of as many rows."""
+    """Open X, and dY in blocks of the same number of rows."""
     X = fc.open_array(given.X, rows=given.rows)
     if getattr(given, "dY", None) is None:
         return X, None
@@ -153,7 +153,7 @@ def _open(given: argparse.Namespace) -> tuple[Array, Array]:
 
 
 def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
-    """Make all results in one pass, and say what was written."""
+    """Compute all results in one pass, and print what was written."""
     inputs = {path.resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
     for path in targets:
         if path.resolve() in inputs:
@@ -171,7 +171,7 @@ def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
 
 @contextmanager
 def _folder(path: Path) -> Iterator[None]:
-    """Make a folder and those above it; those that are new and empty go again where nothing could be written."""
+    """Create a folder and its parents; after an error remove those that are new and empty."""
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def _folder(path: Path) -> Iterator[None]:
 
 
 def _running_on(given: argparse.Namespace) -> AbstractContextManager[Any]:
-    """Compute on the cluster or with the threads that were asked for."""
+    """Compute on the cluster of --scheduler or with --threads."""
     if given.scheduler is not None and given.threads is not None:
         raise ValueError("--threads is for this machine, workers have their own: leave out --threads or --scheduler")
     if given.scheduler is None and given.threads is None:
@@ -203,18 +203,18 @@ def _version(name: str) -> str:
     module = BACKENDS[name][0].partition(".")[0]
     try:
         return importlib.metadata.version(importlib.metadata.packages_distributions().get(module, [module])[0])
-    except importlib.metadata.PackageNotFoundError:  # on the path, and not installed
+    except importlib.metadata.PackageNotFoundError:  # on the path, but not installed
         return "unknown"
 
 
 def _what_fails(name: str) -> dict[str, str]:
-    """Return what does not work on a backend, and why."""
+    """Return the checks that fail on a backend, each with the reason."""
     try:
         xp = importlib.import_module(BACKENDS[name][0])
     except Exception as error:  # a broken installation
         return dict.fromkeys(RESULTS, " ".join(f"{type(error).__name__}: {error}".split()))
     checks = fc.testing.check_backend(xp).checks
-    # JAX has no float64 until it is switched on, and no GPU of Apple's has: that is no failure.
+    # float64 is off by default in JAX and missing on Apple GPUs: not a failure.
     return {check.what: check.why for check in checks if not check.ok and check.what != "float64"}
 
 
@@ -222,7 +222,7 @@ def _what_fails(name: str) -> dict[str, str]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse prints its usage before an error; here an error is one line."""
+    """A parser whose errors are one line, without the usage before them."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -1,9 +1,4 @@
-"""Which library an array belongs to: the one door to array-api-compat.
-
-Everything the rest of the package asks about a library is asked here: its
-namespace of standard functions, its name, an array's device, and the way from
-and to NumPy.
-"""
+"""Namespaces, dtypes and devices of arrays, and conversion to and from NumPy: the only import of array-api-compat."""
 
 from __future__ import annotations
 
@@ -19,11 +14,11 @@ from .text import in_code, kind_of, with_article
 Array = Any
 Namespace = Any
 
-# The namespace of an array type, found once for each type that was ever seen.
+# The namespace of each array type seen so far.
 _OF_TYPE: dict[type, Namespace] = {}
 # Whether arrays of a type are made of blocks.
 _LAZY: dict[type, bool] = {}
-# Dtypes, each with the same one in this machine's byte order, the only one in which NumPy makes arrays.
+# Each dtype with its equal in native byte order, in which NumPy computes.
 _NATIVE: dict[tuple[str, Any], Any] = {}
 
 
@@ -55,13 +50,13 @@ def of(array: Array, name: str = "array") -> Namespace:
     Raises
     ------
     TypeError
-        If `array` is no such array, or is a NumPy subclass whose meaning a
+        If `array` is not an array of the standard, or is a NumPy subclass whose meaning a
         matrix product would silently drop (masked arrays, ``numpy.matrix``).
     """
     kind = type(array)
     xp = _OF_TYPE.get(kind)
     if xp is None and isinstance(array, (np.ndarray, np.generic)):
-        # Not by array-api-compat, which takes NumPy arrays of dtype float0 for JAX arrays.
+        # Not with array-api-compat, which takes NumPy arrays of dtype float0 for JAX arrays.
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(
                 f"{name} is a numpy.ma.MaskedArray, whose mask a matrix product ignores: "
@@ -83,7 +78,7 @@ def of(array: Array, name: str = "array") -> Namespace:
 
 
 def is_lazy(value: Any) -> bool:
-    """Say whether a value of any kind is a chunked array, which the functions for Dask take."""
+    """Say whether a value of any type is a Dask array."""
     known = _LAZY.get(type(value))
     return bool(array_api_compat.is_dask_array(value)) if known is None else known
 
@@ -103,13 +98,13 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     Raises
     ------
     TypeError
-        If the arguments come from different libraries, or the blocks of one
-        from nobody knows which. The message names every argument with its library.
+        If the arguments come from different libraries, or the library of the blocks of
+        one is unknown. The message names every argument with its library.
     """
     spaces = [of(array, name) for name, array in zip(names, arrays, strict=True)]
     first = spaces[0]
     for name, array, xp in zip(names, arrays, spaces, strict=True):
-        if is_chunked(xp) and array._meta is None:  # under query planning, where Dask's own guess failed
+        if is_chunked(xp) and array._meta is None:  # under query planning, where Dask could not infer it
             raise TypeError(
                 f"{name} is a Dask array, of whose blocks Dask does not know the type: give the blockwise or "
                 f"map_blocks that made it an empty one, for example meta=numpy.empty((0, 0), 'float32')"
@@ -164,7 +159,7 @@ def wrapped(xp: Any) -> Namespace:
 
 
 def to_numpy(array: Array) -> NumPyArray:
-    """Give an array of any library as a NumPy array, off its device if need be; bfloat16, exactly, as float32."""
+    """Convert an array of any library to NumPy, from its device; bfloat16 becomes float32, which is exact."""
     xp = of(array)
     if dtype_name(array.dtype) == "bfloat16":
         array = xp.astype(array, xp.float32)
@@ -172,12 +167,12 @@ def to_numpy(array: Array) -> NumPyArray:
 
 
 def from_numpy(array: NumPyArray, xp: Namespace, *, dtype: Any = None, device: Any = None) -> Array:
-    """Give a NumPy array to another library, in the same dtype or in `dtype`.
+    """Convert a NumPy array to another library, in the same dtype or in `dtype`.
 
     Raises
     ------
     TypeError
-        If the library silently made another dtype of it, as JAX does with float64
+        If the library silently changed the dtype, as JAX does with float64
         unless ``jax_enable_x64`` is set.
     """
     result = xp.asarray(array, dtype=dtype, device=device)
@@ -190,15 +185,15 @@ def from_numpy(array: NumPyArray, xp: Namespace, *, dtype: Any = None, device: A
 
 
 def is_real_floating(xp: Namespace, dtype: Any) -> bool:
-    """Say whether a dtype is real floating, of 16 bits or more: sums in the 8 bits of JAX's float8 mean nothing."""
+    """Say whether a dtype is real floating with 16 bits or more; sums in float8 are too coarse to be useful."""
     try:
         return bool(xp.isdtype(dtype, "real floating")) and not dtype_name(dtype).startswith(("float8", "float4"))
-    except (TypeError, ValueError, AttributeError):  # an object that is no dtype of this library
+    except (TypeError, ValueError, AttributeError):  # not a dtype of this library
         return False
 
 
 def is_numeric(xp: Namespace, dtype: Any) -> bool:
-    """Say whether a dtype is one of numbers: not bool, not objects, not strings."""
+    """Say whether a dtype is numeric: not bool, objects or strings."""
     try:
         return bool(xp.isdtype(dtype, "numeric"))
     except (TypeError, ValueError, AttributeError):
@@ -211,17 +206,17 @@ def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:
     Raises
     ------
     TypeError
-        For anything else, and for a dtype that the library does not hold, as JAX float64
+        For anything else, and for a dtype that the library does not support, as float64 in JAX
         unless ``jax_enable_x64`` is set.
     """
     if dtype is None:
         return xp.asarray(0.0).dtype  # float64 in NumPy, float32 in torch and JAX
-    if dtype is float:  # Python's own has 64 bits; JAX would take it for what it has switched on
+    if dtype is float:  # Python's float has 64 bits; JAX would take its default float dtype
         dtype = "float64"
     own = library(xp)
     wanted = getattr(np if own.numpy_dtypes else xp, dtype, None) if isinstance(dtype, str) else dtype
     if own.numpy_dtypes and isinstance(wanted, (type, np.dtype)):
-        wanted = np.result_type(wanted)  # float and big-endian dtypes too
+        wanted = np.result_type(wanted)  # also Python's float, and big-endian dtypes
     if wanted is None or not is_real_floating(xp, wanted):
         raise TypeError(f"{name} is {dtype!r}: give a real floating dtype of {library(xp).name}, for example 'float32'")
     if own.wide_switch and wanted == xp.float64 and xp.asarray(0.0).dtype != xp.float64:
@@ -249,7 +244,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def for_blas(xp: Namespace, matrix: Array) -> Array:
-    """Return a matrix as BLAS takes it: NumPy 2.0 sums what lies otherwise in a loop, every row to one number."""
+    """Return a matrix in a layout that BLAS takes; NumPy 2.0 multiplies others in a slow, less accurate loop."""
     if not library(xp).openblas:
         return matrix
     (n, c), (down, across), one = matrix.shape, matrix.strides, matrix.itemsize
@@ -258,19 +253,19 @@ def for_blas(xp: Namespace, matrix: Array) -> Array:
 
 
 def cast(xp: Namespace, array: Array, dtype: Any) -> Array:
-    """Return `array` in `dtype`: the array itself where it has that dtype already."""
+    """Return `array` in `dtype`, without a copy if it has that dtype."""
     return array if array.dtype == dtype else xp.astype(array, dtype, copy=False)
 
 
 def describe(array: Array) -> str:
-    """Return dtype, library and device in words, for a repr."""
+    """Write dtype, library and device for a repr."""
     xp = of(array)
     where = "" if is_chunked(xp) else f", device={device(array)}"
     return f"dtype={dtype_name(array.dtype)}, xp={library(xp).name}{where}"
 
 
 def _how_to_make_one(value: Any, name: str) -> str:
-    """Say how a value becomes an array; `numpy.asarray` makes one object of None, a class and a sparse matrix."""
+    """Write how to convert a value; `numpy.asarray` turns None, a class or a sparse matrix into a 0-d object array."""
     if value is None or isinstance(value, type):
         return "pass one"
     if hasattr(value, "toarray"):

@@ -1,4 +1,4 @@
-"""One BLAS thread for each of Dask's threads: two of each on two cores take 1.4 times as long."""
+"""One BLAS thread for each worker thread: two of each on two cores take 1.4 times as long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def threadpoolctl() -> Any:
-    """Return the module that limits BLAS; asked for before anything is written, since a pass can't do without it."""
+    """Return the module that limits BLAS; called before anything is written, since every pass needs it."""
     try:
         import threadpoolctl
     except ImportError:
@@ -17,14 +17,14 @@ def threadpoolctl() -> Any:
 
 
 class _OneBlasThread:
-    """Limit BLAS to one thread while any pass runs: the first to enter limits, the last to leave puts back.
+    """Limit BLAS to one thread while any pass runs: the first pass sets the limit, the last one lifts it.
 
-    Both are done by one thread of its own: in threadpoolctl 3.8 only the thread that set a
-    limit on OpenBLAS can lift it, and passes may end in another order than they began. A limit
-    that the caller holds stands.
+    A separate thread does both: in threadpoolctl 3.8 only the thread that set a limit on
+    OpenBLAS can lift it, and passes may end in another order than they began. A limit of the
+    caller stays.
 
-    Looking for the libraries takes a millisecond, so it is done anew only if a module was
-    imported since, which is how another BLAS is loaded.
+    The search for BLAS libraries takes a millisecond, so it is repeated only if a module was
+    imported since, which may have loaded another BLAS.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class _OneBlasThread:
         find_libraries = threadpoolctl().ThreadpoolController
         with self.lock:
             if self.inside == 0:
-                modules = len(sys.modules)  # before the search, so that one that is imported meanwhile is not missed
+                modules = len(sys.modules)  # before the search, so that an import meanwhile is noticed
                 if modules != self.modules:
                     self.libraries, self.modules = find_libraries(), modules
                 self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fc_arrayapi-blas")
@@ -53,7 +53,7 @@ class _OneBlasThread:
         with self.lock:
             self.inside -= 1
             if self.inside == 0:
-                with self.thread:  # which ends it, also where the limit can't be put back
+                with self.thread:  # ends it, even if the limit cannot be lifted
                     self.thread.submit(self.limits.__exit__, None, None, None).result()
 
 

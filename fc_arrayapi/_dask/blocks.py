@@ -1,4 +1,4 @@
-"""Blocks of Dask arrays: small facts about them, NumPy weights as one block, blocks to and from files."""
+"""Blocks of Dask arrays: their borders and sizes, NumPy weights as one block, blocks from and to files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dask_array() -> Any:
 
 
 def bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Return where each block of an axis starts and stops, from their sizes."""
+    """Return the start and stop of each block along an axis, from the sizes of the blocks."""
     stops = list(accumulate(map(int, sizes)))
     return list(zip([0, *stops], stops, strict=False))
 
@@ -47,7 +47,7 @@ def one_block(array: Array, axis: int) -> Array:
 
 
 def lift(name: str, array: Array, like: Array) -> Array:
-    """Return a Dask array as it is, and a NumPy array as one of one block, under a name made from its content."""
+    """Return a Dask array unchanged; a NumPy array becomes one chunk, named by a hash of its content."""
     if namespace.is_chunked(namespace.of(array)):
         if has_unknown_blocks(array):
             raise ValueError(
@@ -55,26 +55,26 @@ def lift(name: str, array: Array, like: Array) -> Array:
                 f"call compute_chunk_sizes() on it first"
             )
         return array
-    # The library of the blocks decides, so that a NumPy weight meets CuPy blocks as CuPy.
+    # Converted to the library of the blocks, so that a NumPy weight meets CuPy blocks as CuPy.
     return dask_array().from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
 
 
 def from_source(source: Any, rows: int) -> Array:
-    """Make a Dask array of anything with a shape, a dtype and slices, with `rows` rows in a block."""
+    """Make a Dask array of anything with a shape, a dtype and slicing, with `rows` rows in a block."""
     return dask_array().from_array(source, chunks=(rows, *source.shape[1:]), fancy=False)
 
 
 def each_block(func: Callable[..., None], array: Array, **fixed: Any) -> Array:
-    """Call a function with each block and where it lies, for what it does and not for what it returns.
+    """Call a function with each block and its place, for its side effect.
 
     Parameters
     ----------
     func : callable
-        Called in a task of its own with the block, a pair (start, stop) for each axis, and `fixed`.
+        Called in one task for each block, with the block, a pair (start, stop) for each axis, and `fixed`.
     array : dask array
         With blocks of known sizes.
     **fixed
-        Arguments of `func` by name, the same for every block.
+        Keyword arguments of `func`, the same for every block.
 
     Returns
     -------
@@ -99,10 +99,10 @@ def each_block(func: Callable[..., None], array: Array, **fixed: Any) -> Array:
 
 
 def only_blocks(arrays: Sequence[Array], wanted: Sequence[Sequence[int]]) -> Any:
-    """Return one lazy value that computes some blocks of each array, by number in C order, and nothing else.
+    """Return one lazy value that computes only some blocks of each array, by number in C order.
 
-    What the blocks share is computed once. Slices would not do: under query planning a sliced
-    source is another source, so that a block which a sum needs too would be read twice.
+    Tasks that blocks share run once. Slices would not achieve this: under query planning a sliced
+    source is another source, so a block that a sum needs too would be read twice.
     """
     from dask.base import tokenize
     from dask.core import flatten

@@ -1,9 +1,8 @@
-"""Contractions of chunked Dask arrays, block by block.
+"""Contractions of Dask arrays, block by block.
 
 A function of in-memory arrays is mapped over the blocks. It checks each block again inside
-the task, which is where unknown chunk sizes are compared. Contractions are made of ``blockwise``
-and ``reduction`` alone: both work with ``array.query-planning`` on and off, and building computes
-nothing.
+the task, where unknown chunk sizes are known. Only ``blockwise`` and ``reduction`` are used:
+both work with ``array.query-planning`` on and off, and building the graph computes nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Output:
     index : tuple of str
         The index of each of its axes.
     dtype : dtype, optional
-        Its dtype, where the function of the blocks gives a wider one for sums.
+        Its dtype, if the function of the blocks returns a wider one for sums.
     """
 
     index: tuple[str, ...]
@@ -46,8 +45,8 @@ def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Ou
     operands : sequence of Operand
         Those after the first take its chunks along the indices that they share.
     *outputs : Output
-        The results, all made by the same tasks, as dW and dB over the blocks of the batch. The first one has
-        the indices of the others too.
+        The results, all computed by the same tasks, such as dW and dB over the blocks of the batch. The first
+        one has the indices of all others.
 
     Returns
     -------
@@ -75,9 +74,9 @@ def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Ou
 def _sum_of_terms(
     func: Callable[..., Any], operands: Sequence[Operand], output: tuple[str, ...], meta: Array
 ) -> tuple[Array, tuple[str, ...]]:
-    """Return what `func` makes of the blocks, summed over blocks, and the index of each of its axes.
+    """Apply `func` to the blocks and sum over blocks; return this array and the index of each axis.
 
-    A block of it is what `func` returns, whatever its shape: only `_finish` looks at it.
+    Its blocks are the values that `func` returns, of any shape: only `_finish` looks into them.
     """
     da = dask_array()
     blocks = {
@@ -85,7 +84,7 @@ def _sum_of_terms(
         for operand in operands
         for label, count in zip(operand.index, operand.array.numblocks, strict=True)
     }
-    # A summed index of one block is left to `func`, which gets that block in a list.
+    # An index of one block is summed by `func`; Dask passes that block in a list.
     summed = tuple(label for label, count in blocks.items() if count > 1 and label not in output)
     index = (*output, *summed)
     meta = namespace.of(meta).zeros((0,) * len(index), dtype=meta.dtype)
@@ -98,7 +97,7 @@ def _sum_of_terms(
         align_arrays=False,
         meta=meta,
     )
-    # One index at a time: over several at once Dask's tree holds 2 to the power of their number.
+    # One index after the other: over k indices at once, a node of Dask's tree holds 2**k terms.
     for axis in range(len(output), len(index)):
         terms = da.reduction(
             terms,
@@ -115,7 +114,7 @@ def _sum_of_terms(
 
 
 def _finished(terms: Array, index: Sequence[str], output: Output, meta: Array, part: int | None) -> Array:
-    """Take a part of the summed terms, in the dtype of the result."""
+    """Take one part of the sum, in the dtype of the result."""
     dtype = meta.dtype if output.dtype is None else output.dtype
     return dask_array().blockwise(
         _finish,
@@ -130,7 +129,7 @@ def _finished(terms: Array, index: Sequence[str], output: Output, meta: Array, p
 
 
 def _one_index_an_axis(position: int, operand: Operand, operands: Sequence[Operand]) -> Operand:
-    """Give the second axis of a diagonal an index of its own; a diagonal lies in one block of every operand."""
+    """Give each axis of a diagonal its own index, and merge the diagonal into one block in every operand."""
     doubled = {label for other in operands for label in other.index if other.index.count(label) > 1}
     array, index = operand.array, list(operand.index)
     for axis, label in enumerate(operand.index):
@@ -147,7 +146,7 @@ def _contract_blocks(*blocks: Any, apply: Callable[..., Any]) -> Any:
 
 
 def _only(block: Any) -> Array:
-    """Take the one block out of the nested lists in which Dask hands over an index that the output has not."""
+    """Unpack the one block from nested lists, in which Dask passes an index that is not in the output."""
     while isinstance(block, list):
         (block,) = block
     return block
@@ -158,7 +157,7 @@ def _keep(term: Any, axis: Any = None, keepdims: Any = None) -> Any:
 
 
 def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Any:
-    """Add terms that come in a list, nested once for each axis; a term may be a tuple of arrays."""
+    """Add terms in nested lists, one level for each axis; a term may be a tuple of arrays."""
     if not isinstance(terms, list):
         return terms
     total = _add(terms[0])
@@ -169,7 +168,7 @@ def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Any:
 
 
 def _finish(total: Any, part: int | None, dtype_of_sum: Any) -> Array:
-    """Take one part of a sum, and round it to the dtype of the result."""
+    """Take one part of a sum and round it to the dtype of the result."""
     total = _only(total)
     total = total if part is None else total[part]
     return namespace.cast(namespace.of(total), total, dtype_of_sum)

@@ -20,7 +20,7 @@ def client_of(collections: Sequence[Array]) -> Any:
     from dask.base import get_scheduler
 
     owner = getattr(get_scheduler(collections=collections), "__self__", None)
-    distributed = sys.modules.get("distributed")  # a client is no reason to import it
+    distributed = sys.modules.get("distributed")  # if it is not imported, there is no client
     return owner if distributed is not None and isinstance(owner, distributed.Client) else None
 
 
@@ -33,7 +33,7 @@ def compute_on(client: Any, collections: Sequence[Array], show_progress: bool) -
         try:
             if show_progress:
                 progress.of_cluster(futures)
-            for future in as_completed(futures):  # gather alone logs an error where Ctrl-C meets it
+            for future in as_completed(futures):  # gather alone logs an error on Ctrl-C
                 if future.status != "finished":
                     break
             return list(client.gather(futures))
@@ -41,14 +41,14 @@ def compute_on(client: Any, collections: Sequence[Array], show_progress: bool) -
             client.cancel(futures)
             raise
         finally:
-            for future in futures:  # a traceback would keep them, and so their results on the workers
+            for future in futures:  # a traceback would keep them, and their results on the workers
                 future.release()
 
 
 def _submit(client: Any, collections: Sequence[Array]) -> Sequence[Any]:
-    """Send the graph, without the warning about its size where arrays in memory, which it holds once, are the reason.
+    """Send the graph, without a warning of its size if arrays that it holds once, such as W, are the reason.
 
-    distributed warns of 10 MB and more, since data in a graph is often there once for each task.
+    distributed warns from 10 MB on and advises to scatter, since data in a graph are often there once for each task.
     W is there once: it goes to the scheduler, from there to one worker, and on from worker to worker.
     """
     import dask
@@ -84,16 +84,16 @@ def _bytes_of_single_blocks(collections: Sequence[Any]) -> int:
 def _one_blas_thread_on(client: Any) -> Iterator[None]:
     """Limit BLAS on every worker while a pass runs, also on those that join meanwhile.
 
-    A plugin with a name of its own: passes of several clients overlap as they do here. That a
-    worker dies while it is told is no reason to fail: the others are told all the same.
+    The plugin has a unique name, since passes of several clients may overlap. A worker that dies
+    while the plugin is registered does not stop the pass: the other workers have it.
     """
     from distributed.diagnostics.plugin import WorkerPlugin
 
     class OneBlasThread(WorkerPlugin):  # type: ignore[misc]
         def setup(self, worker: Any) -> None:
-            from fc_arrayapi._dask import blas_threads, blocks  # the worker's own
+            from fc_arrayapi._dask import blas_threads, blocks  # on the worker
 
-            blocks.dask_array()  # it loads SciPy, whose BLAS is another, if a task has not done so yet
+            blocks.dask_array()  # loads SciPy with its own BLAS, if no task has done so yet
             blas_threads.ONE_BLAS_THREAD.__enter__()
 
         def teardown(self, worker: Any) -> None:
@@ -107,13 +107,13 @@ def _one_blas_thread_on(client: Any) -> Iterator[None]:
             client.register_plugin(OneBlasThread(), name=name)
         yield
     finally:
-        with suppress(OSError, KeyError, ValueError):  # the last two where Ctrl-C or a worker came in between
+        with suppress(OSError, KeyError, ValueError):  # the last two after Ctrl-C or a lost worker
             client.unregister_worker_plugin(name)
 
 
 @contextmanager
 def _leaving_the_worker_its_thread() -> Iterator[None]:
-    """Let the worker run other tasks while a task waits for a pass of its own, which would else never start."""
+    """Let the worker run other tasks while a task on it waits for a pass, which could not start otherwise."""
     from distributed import get_worker, worker_client
 
     try:

@@ -1,4 +1,4 @@
-"""Running lazy results in one pass, here or on a cluster, and what can be said of it before."""
+"""compute: several lazy results in one pass, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     Each block of X and dY is read once for all results, and while the pass runs BLAS uses
     one thread for each of Dask's: two of each on two cores take 1.4 times as long.
 
-    The pass runs where Dask's own would: on the scheduler of ``dask.config``, on the current
-    ``distributed.Client`` if there is one, or in threads. Ctrl-C cancels a pass on a cluster.
+    The pass runs where Dask would run it: on the scheduler of ``dask.config``, on the current
+    ``distributed.Client``, or in threads. Ctrl-C cancels a pass on a cluster.
 
     Parameters
     ----------
     *arrays : dask arrays, or nested tuples of them such as `Gradients`
-        Whatever is not lazy is passed through.
+        Other values are returned unchanged.
     progress : bool
-        Show Dask's progress bar, or that of distributed. Where the output goes to a log, lines:
-        one for each tenth of the tasks, at most one a second.
+        Show the progress bar of Dask or distributed. In a log, print a line for each tenth of the
+        tasks, at most one a second.
 
     Returns
     -------
@@ -40,8 +40,8 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     ImportError
         If Dask or threadpoolctl is not installed.
     Exception
-        What a block raises, as it is: ValueError where sizes that were not known turn out to
-        differ, OSError where a file can't be read.
+        Any exception of a block: ValueError where unknown sizes turn out to differ, OSError
+        where a file cannot be read.
 
     Examples
     --------
@@ -72,10 +72,10 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
 
 
 def _kinds_together(collections: Sequence[Any]) -> list[int]:
-    """Order collections so that those that Dask optimises alike, arrays for one, follow each other.
+    """Order collections by kind, so that arrays follow each other.
 
-    Dask gives the results in this order whatever was asked for (since dask #11904, seen in 2026.8.0):
-    a Delayed between two arrays, such as `dask.array.store` returns, would get an array's result.
+    Dask returns results in this order, and not in the order of the arguments (since dask #11904, seen in
+    2026.8.0): a Delayed between two arrays would get the result of an array.
     """
     kinds = [getattr(collection, "__dask_optimize__", None) for collection in collections]
     return sorted(range(len(kinds)), key=lambda k: kinds.index(kinds[k]))
@@ -83,7 +83,7 @@ def _kinds_together(collections: Sequence[Any]) -> list[int]:
 
 @contextmanager
 def using(scheduler: str | None, threads: int | None) -> Iterator[None]:
-    """Compute on the cluster at an address, or in so many threads of this machine."""
+    """Compute on the cluster at an address, or with this number of threads on this machine."""
     dask_array()
     import dask
 

@@ -1,4 +1,4 @@
-"""einsum on Dask: every step of the path is contracted block by block, by einsum in memory."""
+"""einsum on Dask: each step of the path is contracted block by block, by einsum in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .unify_chunks import Operand
 
 
 def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto") -> Array:
-    """Contract Dask arrays, and NumPy arrays beside them, by the path that arrays in memory take."""
+    """Contract Dask arrays, and NumPy arrays beside them, along the path for arrays in memory."""
     _, equation, operands = in_memory.prepare(subscripts, operands)
     check_sizes(subscripts, equation, operands)
     remaining = [
@@ -31,8 +31,7 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
             for k, (position, labels) in enumerate(zip(positions, inputs.split(","), strict=True))
         ]
         if len(terms) == 2:
-            # One product of wide blocks instead of a sum of products of narrow ones; but not
-            # along the first axis, which is the batch.
+            # One product of wide blocks is faster than a sum of narrow ones. The first axis stays: it is the batch.
             for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
                 terms, _ = unify_chunks.merge_blocks(terms, label)
         remaining += blockwise.contract(partial(_contract_blocks, step), terms, Output(tuple(output)))
@@ -40,5 +39,5 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
 
 
 def _contract_blocks(step: str, *blocks: Array) -> Array:
-    """Contract blocks, whose sizes may only be known now."""
+    """Contract blocks; unknown sizes are known and compared here."""
     return in_memory.einsum(step, blocks)

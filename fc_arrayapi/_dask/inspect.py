@@ -1,4 +1,4 @@
-"""What can be said of lazy results before they are run: tasks, sources, workers."""
+"""Facts about a pass before it runs: the number of tasks, the threads and memory of workers."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from . import cluster
 
 
 def count_tasks(*arrays: Array) -> int:
-    """Count the tasks of lazy arrays, those that several of them share once, before Dask fuses any."""
+    """Count the tasks of lazy arrays, shared ones once, before Dask fuses any."""
     return len(set().union(*(array.__dask_graph__() for array in arrays)))
 
 
 def workers(*arrays: Array) -> tuple[int, int | None]:
-    """Return the most threads that a worker has, and the least memory in bytes if it is known."""
+    """Return the largest number of threads of a worker, and the smallest memory in bytes, None if unknown."""
     import dask
 
     client = cluster.client_of(arrays)
-    if client is not None:  # the scheduler tells of some of its workers, which are alike as a rule
+    if client is not None:  # the scheduler reports some of its workers, which are usually alike
         found = client.scheduler_info()["workers"].values()
         limits = [worker["memory_limit"] for worker in found if worker["memory_limit"]]
         return max((worker["nthreads"] for worker in found), default=1), min(limits, default=None)

@@ -76,7 +76,7 @@ def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any
     operands = align([operand("X", X, n), operand("dY", dY, n)])
     X, dY = (x.array for x in operands)
     compared = dY
-    if has_unknown_blocks(X, dY):  # dX and dB alone would not look at X
+    if has_unknown_blocks(X, dY):  # dX and dB alone do not depend on X
         first_feature = replace(operands[0], array=X[..., :1])
         (compared,) = blockwise.contract(_checked_dY, [first_feature, operands[1]], Output(axes("dY", n)))
     where = "backward"  # the same in each warning about dY's features, so that it is printed once
@@ -86,7 +86,7 @@ def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any
     operands = whole_features(where, operands)
     if "dB" not in needs:
         return [dX, _grad_weight(xp, operands, acc_dtype), None]
-    if operands[0].array.numblocks[-1] > 1:  # dY would be summed once for each block along c
+    if operands[0].array.numblocks[-1] > 1:  # dY would be summed again for each block along c
         return [dX, _grad_weight(xp, operands, acc_dtype), _grad_bias(where, xp, compared, acc_dtype)]
     arrays = {"X": X, "dY": dY}
     term = partial(_both_sums, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
@@ -116,7 +116,7 @@ def _grad_bias(where: str, xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
 
 
 def _product(func: Callable[..., Array], operands: list[Operand], output: tuple[str, ...]) -> Array:
-    """Multiply blocks; where the summed features are in several blocks, their products are added as any sum is."""
+    """Multiply blocks. If the summed features have several blocks, their products are added like any other sum."""
     first, second = (x.array for x in operands)
     dtype, acc_dtype = sum_dtypes(namespace.of(first), (first.dtype, second.dtype))
     if dtype != acc_dtype and first.numblocks[-1] > 1:
@@ -126,7 +126,7 @@ def _product(func: Callable[..., Array], operands: list[Operand], output: tuple[
 
 
 def _in_dtype(func: Callable[..., Array], dtype: Any, *blocks: Array) -> Array:
-    """Return a product of blocks in the dtype in which several are added."""
+    """Return a product of blocks in the dtype in which products are added."""
     product = func(*blocks)
     return namespace.cast(namespace.of(product), product, dtype)
 

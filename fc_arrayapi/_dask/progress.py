@@ -1,4 +1,4 @@
-"""The progress of a pass: the bars of Dask and distributed where a person looks on, lines where the output is a log."""
+"""The progress of a pass: the bars of Dask and distributed on a terminal and in a notebook, lines in a log."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-# No two lines come closer, and none sooner after the start: a short pass says nothing.
+# Between two lines, and before the first: a short pass prints none.
 SECONDS_BETWEEN_LINES = 1.0
 
 
 def is_log() -> bool:
-    """Say whether what is printed goes to a file, a pipe or nowhere, where no bar that draws over itself is read."""
+    """Say whether output goes to a file, a pipe or nowhere, where a bar that redraws itself cannot be read."""
     on_terminal = getattr(sys.stdout, "isatty", bool)()
     in_notebook = type(sys.stdout).__module__.startswith("ipykernel")
     return not (on_terminal or in_notebook)
 
 
 class Lines:
-    """A line for each tenth of a pass, but no two within a second; a pass that had one ends in one."""
+    """A line for each tenth of a pass, at most one a second; after the first line, the end is always printed."""
 
     def __init__(self) -> None:
         self.started = self.last = time.perf_counter()
         self.tenths = 0
 
     def show(self, done: int, tasks: int) -> None:
-        """Print a line if so many tasks of all are another tenth."""
+        """Print a line if another tenth of the tasks is done."""
         now, tenths = time.perf_counter(), 10 * done // max(1, tasks)
         at_the_end = done == tasks and self.tenths > 0
         if tenths > self.tenths and (at_the_end or now - self.last >= SECONDS_BETWEEN_LINES):
             self.last, self.tenths = now, tenths
-            with contextlib.suppress(OSError, ValueError):  # a log that is full or closed does not end a pass
+            with contextlib.suppress(OSError, ValueError):  # a full or closed log does not stop a pass
                 print(f"{10 * tenths}% of {tasks:,} tasks in {now - self.started:.1f} s", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Bringing Dask arrays into common blocks: along the batch, along the features, and NumPy weights as one block."""
+"""Operands on Dask, rechunked so that their blocks meet: along the batch and along the features."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def align(operands: Sequence[Operand]) -> list[Operand]:
         array = operand.array
         for axis, (label, chunks) in enumerate(zip(operand.index, operand.array.chunks, strict=True)):
             other, wanted = first.setdefault(label, (operand, chunks))
-            if wanted == chunks:  # as a rule: rechunk would find that out too, in longer
+            if wanted == chunks:  # the usual case; rechunk would take longer to find out
                 continue
-            if sum(wanted) == sum(chunks):  # never so where one of them is nan
+            if sum(wanted) == sum(chunks):  # never true if one is nan
                 array = array.rechunk({axis: wanted})
             elif len(wanted) != len(chunks):
                 raise ValueError(_different_blocks(label, [(other, wanted), (operand, chunks)]))
@@ -103,7 +103,7 @@ def merge_blocks(operands: Sequence[Operand], label: str) -> tuple[list[Operand]
 
 
 def _block_bytes(array: Array, axis: int) -> float:
-    """Return the bytes of the largest block that there is once an axis is one block; nan counts as nothing."""
+    """Return the bytes of the largest block after an axis is merged into one block."""
     sizes = [array.shape[axis] if own == axis else max(chunks) for own, chunks in enumerate(array.chunks)]
     return float(math.prod(sizes) * array.dtype.itemsize)
 
@@ -113,7 +113,7 @@ def _features_in_blocks(where: str, operand: Operand, label: str) -> str:
     name, array = operand.name, operand.array
     largest = _block_bytes(array, axis)
     rows = max(1, int(max(array.chunks[0]) * limit // largest))
-    # A batch may be cut in more blocks; the other axis of a weight has features too.
+    # A batch may be split into more blocks; the other axis of a weight has features too.
     call = f"{name}.rechunk(-1)" if AXES.get(name) == AXES["W"] else f"{name}.rechunk({{0: {rows}, {axis}: -1}})"
     return (
         f"{where}: {name} has {array.numblocks[axis]} blocks along axis {axis_label(label)}, and in one block of all "

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 AnyPath = str | bytes | os.PathLike[Any]
 
-# What ends the name of a folder in which `store` keeps an unfinished result.
+# The ending of the folder in which `store` keeps an unfinished result.
 UNFINISHED = ".fc_arrayapi.part"
 
 
@@ -30,7 +30,7 @@ def flush(file: int | Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        # A network drive may not flush folders, and a folder that takes files need not be readable.
+        # A network drive may not support fsync of folders, and a writable folder need not be readable.
         if not folder or error.errno not in (errno.EINVAL, errno.EACCES):
             raise
 
@@ -83,6 +83,6 @@ def size_at(path: str) -> int:
 
 
 def state_at(path: str) -> bytes:
-    """Return a file's inode, size and time of change, none of which a new name changes."""
+    """Return a file's inode, size and modification time, which a new name does not change."""
     status = os.stat(path)
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}".encode()

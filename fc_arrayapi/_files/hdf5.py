@@ -39,7 +39,7 @@ class Hdf5Dataset(Source):
         self._state = file_state(os.stat(path))
 
     def _check_inside(self, file: Any, found: Any) -> None:
-        """Refuse a dataset whose numbers lie in another file."""
+        """Refuse a dataset whose data lie in other files."""
         if found.file.filename != file.filename:
             others = [found.file.filename]
         elif found.is_virtual:

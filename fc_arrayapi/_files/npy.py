@@ -24,14 +24,14 @@ from .writer import Bounds
 
 Result = TypeVar("Result")
 
-# A header of plain numbers takes 128 bytes; numpy parses none that is longer than 10,000.
+# A header of plain numbers takes 128 bytes; NumPy parses up to 10,000.
 HEADER_BYTES = 12 + 10_000
 
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Header(NamedTuple):
-    """What a header says of its array, and the number of bytes that it takes itself."""
+    """The fields of a header, and its own length in bytes."""
 
     shape: tuple[int, ...]
     fortran_order: bool
@@ -42,13 +42,13 @@ class Header(NamedTuple):
 def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) -> Header:
     """Return the header of a ``.npy`` stream of `size` bytes, checked against that size.
 
-    No more than the longest header is read, whatever length the file gives for its own. With
-    `exactly`, bytes after the data are refused too.
+    At most HEADER_BYTES are read, whatever length the header claims. With `exactly`, bytes after
+    the data are refused too.
     """
     head = io.BytesIO(file.read(HEADER_BYTES))
     try:
         shape, fortran_order, dtype = parsed(lambda: _parse(head))
-    except Exception as error:  # numpy lets out whatever Python's own parsers raise
+    except Exception as error:  # NumPy passes on any exception of Python's parser
         raise ValueError(f"{where}: has no .npy header ({brief(error)})") from None
     if any(isinstance(length, bool) or length < 0 for length in shape) or too_large(shape, dtype):
         raise ValueError(f"{where}: its header asks for the shape {reprlib.repr(shape)}")
@@ -65,16 +65,16 @@ def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) 
 def _parse(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     head.seek(0)
     version = np.lib.format.read_magic(head)
-    if version not in READERS:  # NumPy writes 3.0 for names of fields alone, which 2.0 would misspell
+    if version not in READERS:  # NumPy writes 3.0 only for field names that are not latin1
         raise ValueError(f"its version is {'.'.join(map(str, version))}: save the array in version 1.0 or 2.0")
     return READERS[version](head)
 
 
 def parsed(read: Callable[[], Result]) -> Result:
-    """Return what `read` returns, which parses a header; up to ten times where Python fails at that.
+    """Call `read`, which parses a header, and repeat it up to ten times after a SystemError of Python.
 
-    Python 3.11.7 counts the depth of what it parses for all threads together: two that read headers at once may be
-    told of a "recursion depth mismatch" (cpython #106905). Read again, the header is good.
+    Python 3.11.7 counts the depth of its parser for all threads together: two threads that parse at the same time may
+    get "recursion depth mismatch" (cpython #106905). The next try succeeds.
     """
     for _ in range(9):
         with contextlib.suppress(SystemError):
@@ -87,7 +87,7 @@ class NpyFile(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # opening a pipe would block
             raise ValueError(f"{path}: is no file")
         with open(path, "rb") as file:
             self._header = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
@@ -98,12 +98,12 @@ class NpyFile(Source):
         return (str(self.path), *self._state)
 
     def copies(self, rows: Sequence[int]) -> float:
-        """Say how often a block is held: not at all, it is a view."""
+        """Return 0: blocks are views of the file."""
         return 0
 
     def __getitem__(self, index: Any) -> NumPyArray:
         check_unchanged(self.path, self._state)
-        # Not numpy.load, which parses the header anew: Python 3.11.7 may fail at that in threads (see npy.py).
+        # Not numpy.load, which parses the header again: see `parsed`.
         order: Literal["F", "C"] = "F" if self._header.fortran_order else "C"
         array = np.memmap(self.path, self.dtype, "r", offset=self._header.offset, shape=self.shape, order=order)
         return np.asarray(array[index])
@@ -135,7 +135,7 @@ class NpyFolder(Source):
         return [part.__dask_tokenize__() for part in self.parts]
 
     def copies(self, rows: Sequence[int]) -> float:
-        """Say how often a block is held: once if it goes on in the next file, else it is a view."""
+        """Return 1 if a block goes on in the next file; otherwise all blocks are views."""
         starts = {start for start, _ in blocks.bounds(rows)}
         return 0 if starts >= {start for start, _ in self.places} else 1
 
@@ -155,7 +155,7 @@ class NpyFolder(Source):
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """Return the path of a file in a folder, if it is no link to a place outside."""
+    """Return the path of a file in a folder, unless it is a link to a place outside."""
     path = folder / name
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(folder):
@@ -177,7 +177,7 @@ class NpyWriter:
 
     @staticmethod
     def fit(array: Array) -> Array:
-        """Return the array as it is: blocks of any sizes have a place in the file."""
+        """Return the array unchanged: blocks of any size have a place in the file."""
         return array
 
     @classmethod
@@ -186,15 +186,15 @@ class NpyWriter:
         return cls(path, tuple(map(int, array.shape)), array.dtype.str)
 
     def still_there(self, finished: set[Bounds]) -> set[Bounds]:
-        """Return the finished blocks: all of them, unless somebody cut the file short."""
+        """Return all finished blocks, or none if the file was truncated."""
         return finished if size_at(self.path) == self._size() else set()
 
     def state(self) -> bytes:
-        """Return what tells this file from any other that has its name, before or later."""
+        """Return inode, size and modification time."""
         return state_at(self.path)
 
     def create(self) -> None:
-        """Write the header, and leave room for the blocks."""
+        """Write the header and reserve room for the blocks."""
         header = self._header()
         with open(self.path, "xb") as file:
             file.write(header)
@@ -202,9 +202,9 @@ class NpyWriter:
             flush(file.fileno())
 
     def write(self, block: NumPyArray, start: tuple[int, ...]) -> None:
-        """Write a block to its place. Not through a memory map: on a full disk that is a signal, which kills."""
+        """Write a block to its place; not through a memory map, where a full disk is a signal that kills."""
         strides = [math.prod(self.shape[axis + 1 :]) for axis in range(block.ndim)]
-        # From this axis on a block lies in one piece.
+        # From this axis on, a block is contiguous in the file.
         piece = max((axis for axis in range(block.ndim) if block.shape[axis] != self.shape[axis]), default=0)
         first, header = sum(map(mul, start, strides)), len(self._header())
         with open(self.path, "r+b") as file:

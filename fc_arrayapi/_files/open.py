@@ -1,4 +1,4 @@
-"""Arrays on disk, opened lazily, in blocks along the batch."""
+"""open_array: the format of a path, and its blocks along the batch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .zarr import ZarrArray, has_zarr_metadata
 
 BLOCK_BYTES = 128 * 2**20
 
-# Dask keeps some bytes for each block from the moment that the array is made.
+# Dask allocates memory for each block as soon as the array is created.
 MOST_BLOCKS = 10**7
 
 # The file that an array of this name reads; no data, but a path and a shape.
@@ -29,17 +29,17 @@ _SOURCES: dict[str, Source] = {}
 def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
     """Open an array on disk as a lazy Dask array in blocks along the batch.
 
-    Only shape and dtype are read now. Each block is read by the task that needs it, which
-    opens the file anew, so that a task can travel to another process. Nothing is unpickled.
+    Only shape and dtype are read now. Each block is read by the task that needs it; the task
+    opens the file itself, so it can run in another process. Nothing is unpickled.
 
-    What is read lies under the path that is given. The path itself may be a link; links out of
-    a folder of parts, links in a Zarr array, and HDF5 datasets whose data lie in other files are
-    refused, since a change of what they lead to would go unnoticed.
+    The path may be a link. Links out of a folder of parts, links in a Zarr array, and HDF5
+    datasets whose data lie in other files are refused, since a change of their targets would
+    go unnoticed.
 
-    A Zarr array that `store` wrote has all its chunks, and one that is missing or cut short is
-    an error. In other Zarr arrays, and in HDF5, a missing chunk stands for the fill value, as
-    these formats say: a chunk that was lost can not be told from one that was never written.
-    A damaged chunk is an error of the block that it lies in, where its codec notices the damage.
+    A missing or truncated chunk of a Zarr array of `store` is an error. In other Zarr arrays,
+    and in HDF5, a missing chunk stands for the fill value: these formats do not tell a lost
+    chunk from one that was never written. A damaged chunk raises an error in its block, if its
+    codec detects the damage.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
         - a folder of ``.npy`` files, which follow each other along the batch in the order of
           their names: ``part-02.npy`` comes before ``part-10.npy``, ``part-2.npy`` after it.
     rows : int, optional
-        Rows in a block; by default at most as many as make 128 MiB, in blocks of about equal size.
+        Rows in a block; by default blocks of at most 128 MiB and about equal size.
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
         dataset, but at least one, so that each chunk is read once.
 
@@ -65,14 +65,14 @@ def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
     Raises
     ------
     ValueError
-        For another kind of file, a group where an array is meant, Python objects, strings or
-        times, a file shorter than its header says, files in a folder that do not fit together,
-        a link out of it, a chunk of a result of `store` that was lost, an HDF5 file that has no
-        such dataset, or blocks so small that Dask could not hold their number.
+        For another kind of file, a group instead of an array, Python objects, strings or
+        times, a file shorter than its header says, files in a folder with different rows,
+        a link out of it, a lost chunk of a result of `store`, a dataset that is not in the
+        HDF5 file, or too many blocks for Dask.
     FileNotFoundError
         If there is no such file or folder.
     PermissionError
-        If it may not be read.
+        If it is not readable.
     ImportError
         If the library that reads the file is not installed.
 
@@ -107,7 +107,7 @@ def source_of(array: Array) -> Source | None:
 
 
 def _default_rows(source: Source) -> int:
-    """Return the rows of blocks of at most 128 MiB and about equal size, so that no thread has more to do."""
+    """Return the rows of blocks of at most 128 MiB and about equal size, so that all threads have equal work."""
     row_bytes, step = source.dtype.itemsize * math.prod(source.shape[1:]), source.rows_at_once
     steps = max(1, math.ceil(source.shape[0] / step))
     most = max(1, BLOCK_BYTES // row_bytes // step) if row_bytes else steps
@@ -118,13 +118,13 @@ def _default_rows(source: Source) -> int:
 
 
 def _views(source: Source, rows: int) -> bool:
-    """Say whether blocks of so many rows are views of a file."""
+    """Say whether blocks of this many rows are views of a file."""
     N = source.shape[0]
     return source.copies([min(rows, N - start) for start in range(0, N, rows)] or [0]) == 0
 
 
 def _open(path: str) -> Source:
-    """Find out what kind of array lies at a path."""
+    """Open the array at a path with the reader of its format."""
     file, dataset = _split(path)
     where = Path(file).resolve()
     if any(part.endswith(UNFINISHED) for part in where.parts):
@@ -144,7 +144,7 @@ def _open(path: str) -> Source:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Split a path into a file and a dataset, at the last ``::`` that ends a file: names of both kinds may have one."""
+    """Split a path into a file and a dataset, at the last ``::`` after an existing file; names of both may have one."""
     parts = path.split("::")
     for count in range(len(parts), 0, -1):
         file = "::".join(parts[:count])

@@ -1,4 +1,4 @@
-"""An array on disk as Dask takes it: a task carries a path and no data, and reads its slice itself."""
+"""What Dask needs of an array on disk: a task carries a path and no data, and reads its slice itself."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from typing import Any
 
 import numpy as np
 
-# NumPy has no array of more.
+# The most that NumPy supports.
 MOST_AXES = 64
 
 
 class Source:
-    """An array on disk that is opened anew for each slice.
+    """An array on disk that is opened for each slice.
 
-    It has no ``copy`` method on purpose: Dask copies a ``numpy.memmap`` into memory, and hashes
-    all of it for its name (dask #11850). Dask asks for slices of step 1 and for numbers, which
-    every kind of file understands.
+    It has no ``copy`` method on purpose: Dask copies a ``numpy.memmap`` into memory and hashes
+    all of it for its name (dask #11850). Dask takes slices with step 1 and single rows, which
+    every format supports.
     """
 
     path: Path
     rows_at_once = 1
 
     def copies(self, rows: Sequence[int]) -> float:
-        """Say how often a block is held as it is read, in blocks of so many rows: not at all as a view of a file."""
+        """Return how many times the size of a block reading it allocates, for blocks of these rows; 0 for a view."""
         return 1
 
     def describe(self, where: str, shape: tuple[int, ...], dtype: Any) -> None:
-        """Keep what Dask asks for, if it is an array of rows of numbers."""
+        """Set shape, dtype and ndim, if this is an array of rows of numbers."""
         if not isinstance(dtype, np.dtype) or dtype.hasobject or dtype.kind in "SUMm":
             raise ValueError(
                 f"{where}: holds Python objects, strings or times (dtype {brief(dtype)}), which are not read here"
             )
-        if dtype.subdtype is not None or dtype.itemsize == 0:  # more axes, or fewer bytes, than the shape asks for
+        if dtype.subdtype is not None or dtype.itemsize == 0:  # the shape would be wrong
             raise ValueError(
                 f"{where}: its elements are arrays themselves or take no bytes, which are not read here (dtype "
                 f"{brief(dtype)})"
@@ -51,19 +51,19 @@ class Source:
 
 
 def slice_range(at: Any, length: int) -> tuple[int, int]:
-    """Return where a slice, or the slice of a number, starts and stops."""
+    """Return the start and stop of a slice or a single row."""
     return at.indices(length)[:2] if isinstance(at, slice) else (at, at + 1)
 
 
 @contextlib.contextmanager
 def naming_damage(what: str) -> Iterator[None]:
-    """Turn what a library raises over damage, which may be anything and names no file, into a ValueError."""
+    """Convert any exception that a library raises for damaged data into a ValueError that names the file."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system refused, as with too many open files
+        if isinstance(error, OSError) and error.errno is not None:  # from the system, such as too many open files
             raise
         raise ValueError(f"{what} ({brief(error)}): write it anew") from None
 
@@ -74,23 +74,23 @@ def one_of(names: Any, form: str) -> str:
 
 
 def file_state(status: os.stat_result) -> tuple[int, int]:
-    """Return by what a file is told from what it is after a change."""
+    """Return size and mtime, which identify this version of the file."""
     return status.st_size, status.st_mtime_ns
 
 
 def check_unchanged(path: Path, state: tuple[int, int]) -> None:
-    """Raise if a file is not in the state in which it was opened."""
+    """Raise if a file has changed since it was opened."""
     if file_state(os.stat(path)) != state:
         raise ValueError(f"{path}: was changed since it was opened: open it again")
 
 
 def too_large(shape: tuple[int, ...], dtype: Any) -> bool:
-    """Whether NumPy has no array of this shape; it looks at the other axes of an empty array too."""
+    """Say whether the shape exceeds the limits of NumPy, which also count the other axes of an empty array."""
     size = math.prod(max(1, int(length)) for length in shape) * np.dtype(dtype).itemsize
     return len(shape) > MOST_AXES or size > sys.maxsize
 
 
 def brief(said: object) -> str:
-    """Return what an error or dtype says, cut where it repeats a long header, or the name of an error that is mute."""
+    """Return the text of an error or dtype, at most 200 characters; the type of an error without text."""
     text = str(said) or type(said).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."

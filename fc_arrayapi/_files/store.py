@@ -22,9 +22,9 @@ def store(
 ) -> None:
     """Write lazy arrays to files, all in one pass over the data, block by block.
 
-    A file appears under its name when it is whole. Until then the finished blocks are kept
-    beside it, whatever ends the pass: an exception, Ctrl-C, a full disk, a killed process, a
-    power cut. `resume` goes on from there.
+    A file appears under its name only when it is complete. Until then the finished blocks are
+    kept beside it, whatever stops the pass: an exception, Ctrl-C, a full disk, a killed process,
+    a power cut. `resume` continues from there.
 
     Parameters
     ----------
@@ -34,30 +34,30 @@ def store(
         - ``.npy``: blocks are written straight to their places;
         - ``.zarr``: a Zarr array of format 3, one chunk for each block, or several where
           blocks differ in size (needs the extra ``zarr``). It is not compressed: that would
-          take longer than writing, and numbers such as these hardly shrink.
+          take longer than writing, and floating-point results hardly shrink.
     resume : bool
-        Take up an unfinished result and compute the blocks that it lacks. Where there is none,
-        begin. The arrays must be the same: built from unchanged files and equal weights.
+        Continue an unfinished result: compute only the missing blocks. Start if there is none.
+        The arrays must be the same: built from unchanged files and equal weights.
     overwrite : bool
-        Replace a file that is there already, at the end, when the new one is whole. Without
-        `resume`, begin anew where there is an unfinished result.
+        Replace an existing file, at the end, when the new one is complete. Without `resume`,
+        start over if there is an unfinished result.
     progress : bool
         Show the progress, as `compute` does.
 
     Raises
     ------
     FileExistsError
-        If a target is there already, or an unfinished result of it; with `overwrite` too if a
-        file lies where a folder is written, or a folder where a file is.
+        If a target or an unfinished result of it exists. Even with `overwrite`, if a target is
+        a file and a folder would be written, or the other way round.
     FileNotFoundError
-        If a target's folder is not there.
+        If the folder of a target does not exist.
     PermissionError
-        If a target's folder takes no files.
+        If the folder of a target is not writable.
     ValueError
         For another kind of file, two targets at one path, blocks of unknown size, or, with
         `resume`, an unfinished result that is damaged or of another array.
     TypeError
-        For a target that is no path, and an array that is not lazy or not of numbers.
+        For a target that is not a path, and an array that is not lazy or not numeric.
     ImportError
         If the library that writes a target is not installed.
 
@@ -139,7 +139,7 @@ def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[Unfin
                 f"memory is lost"
             )
         name = os.fsdecode(name)
-        path = Path(os.path.realpath(name))  # a link stays one
+        path = Path(os.path.realpath(name))  # a link stays a link
         _check_array(name, array)
         if path.suffix not in WRITERS:
             raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")

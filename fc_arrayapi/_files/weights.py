@@ -1,6 +1,6 @@
-"""W and B on disk: written whole or not at all, checked before memory is taken, never unpickled.
+"""W and B on disk: written completely or not at all, checked before memory is allocated, never unpickled.
 
-NaN and infinities are kept as they are, bit for bit: a file is refused for its form, never for its numbers.
+Every bit is kept, also of NaN and infinities: a file is refused for its structure, never for its numbers.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from .source import brief, too_large
 
 WEIGHT_DTYPES = ("float16", "float32", "float64")
 
-# The most that W and B may take together, unless the caller names another limit.
+# The default limit for W and B together.
 MAX_BYTES = 16 * 2**30
 
-# Trained weights shrink little when they are compressed. Beyond MOST_INFLATED bytes, an array that is more than
-# INFLATION times its compressed size is taken for a bomb; deflate reaches about 1030 times.
+# Trained weights compress little. An array of more than MOST_INFLATED bytes and more than INFLATION times its
+# compressed size counts as a zip bomb; deflate reaches a factor of about 1030.
 MOST_INFLATED, INFLATION = 16 * 2**20, 100
 
-# The directory of an archive of two members, and the header of a file of two tensors, take a few hundred bytes.
-# Longer ones are refused unread: a million entries would take more memory to list than any layer.
+# The directory of an archive of two members and the header of a file of two tensors take a few hundred bytes.
+# Longer ones are refused unread: a list of a million entries would take more memory than a layer.
 DIRECTORY_BYTES = 2**17
 
 _SAFETENSORS_DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
 
 
 def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
-    """Write W and B to a ``.npz`` or ``.safetensors`` file, under a temporary name that is renamed when whole.
+    """Write W and B to a ``.npz`` or ``.safetensors`` file that appears under its name only when complete.
 
-    They are written contiguous and in the byte order of this machine, every bit of every number as it is.
-    bfloat16 is refused: NumPy has no such type.
+    The arrays are written contiguous and in native byte order, without a change of any bit. bfloat16 is refused:
+    NumPy does not support it.
     """
-    path = Path(os.path.realpath(os.fsdecode(path)))  # a link stays one
+    path = Path(os.path.realpath(os.fsdecode(path)))  # a link stays a link
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
         if namespace.dtype_name(array.dtype) not in WEIGHT_DTYPES:
@@ -69,8 +69,8 @@ def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
 def load_weights(path: AnyPath, max_bytes: int = MAX_BYTES) -> tuple[NumPyArray, NumPyArray | None]:
     """Read W and B from a file that `save_weights`, numpy.savez, numpy.savez_compressed or safetensors wrote.
 
-    Names, dtypes and shapes are read first and compared with each other, with the bytes in the file and
-    with `max_bytes`; no more is read than they say. Nothing is unpickled.
+    Names, dtypes and shapes are read first and compared with each other, with the size of the file and with
+    `max_bytes`; no more than that is read. Nothing is unpickled.
     """
     try:
         limit = operator.index(max_bytes)
@@ -107,7 +107,7 @@ def _check_keys(path: Path, keys: list[str]) -> None:
 
 
 def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], limit: int) -> None:
-    """Compare dtypes and shapes, as the file gives them, with a layer's and with the limit."""
+    """Check that the dtypes and shapes in the file are those of a layer, and within the limit."""
     needed = 0
     for name, (dtype, shape) in arrays.items():
         if dtype not in WEIGHT_DTYPES:
@@ -130,9 +130,9 @@ def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], li
 
 
 def _write_npz(file: BinaryIO, arrays: dict[str, NumPyArray]) -> None:
-    import zipfile  # here and not above: it is a tenth of the package's import time
+    import zipfile  # here, since it takes a tenth of the package's import time
 
-    # Not np.savez: that of NumPy 2.0 leaves an archive open whose write failed, and its end is an error of its own.
+    # Not np.savez: in NumPy 2.0 it leaves the archive open after a failed write, which raises a second error later.
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -140,7 +140,7 @@ def _write_npz(file: BinaryIO, arrays: dict[str, NumPyArray]) -> None:
 
 
 class _Guarded(io.FileIO):
-    """A file that gives no long piece while the directory of an archive is read, which may claim any length."""
+    """A file that refuses long reads while the directory of an archive is read, which may claim any length."""
 
     most = DIRECTORY_BYTES
 
@@ -171,7 +171,7 @@ def _read_npz(path: Path, limit: int) -> dict[str, NumPyArray]:
             _check_arrays(path, headers, limit)
             return {name: parsed(functools.partial(_read_member, archive, member)) for name, member in members.items()}
     except (*broken, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which is of a place that no file has
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an impossible offset in the file
             raise
         raise ValueError(f"{path}: is no whole .npz file ({brief(error)})") from None
 
@@ -183,7 +183,7 @@ def _read_member(archive: Any, member: Any) -> NumPyArray:
 
 
 def _named_members(path: Path, members: list[Any]) -> dict[str, Any]:
-    """Return the members by the names of their arrays, each as the archive spells it."""
+    """Return the members of an archive by the names of their arrays."""
     names = [member.orig_filename for member in members]
     for name in names:
         if any(sign in name for sign in "/\\:\0"):
@@ -196,7 +196,7 @@ def _named_members(path: Path, members: list[Any]) -> dict[str, Any]:
 
 
 def _check_member(where: str, member: Any, archive_size: int) -> None:
-    """Compare the sizes that the archive gives for a member with each other and with the archive's own."""
+    """Compare the sizes of a member with each other and with the size of the archive."""
     import zipfile
 
     packed, size = member.compress_size, member.file_size
@@ -231,9 +231,9 @@ def _read_safetensors(path: Path, limit: int) -> dict[str, NumPyArray]:
         header = file.read(min(length, DIRECTORY_BYTES))
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            # The package keeps the last of two entries of one name.
+            # safetensors itself keeps the last of two entries with one name.
             _check_keys(path, [key for key, _ in json.loads(header, object_pairs_hook=list) if key != "__metadata__"])
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
             headers = {
                 name: (_SAFETENSORS_DTYPES.get(found.get_dtype(), found.get_dtype()), tuple(found.get_shape()))
                 for name, found in slices.items()
@@ -253,5 +253,5 @@ def _safetensors() -> Any:
 
 
 def _native(array: NumPyArray) -> NumPyArray:
-    """Return the array contiguous and in this machine's byte order, which every library takes."""
+    """Return the array contiguous and in native byte order, which every library accepts."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))

@@ -54,5 +54,5 @@ class Writer(Protocol):
         ...
 
     def state(self) -> bytes:
-        """Return what tells this file from any other that has its name, before or later."""
+        """Return bytes that distinguish this file from any other with its name."""
         ...

@@ -1,4 +1,4 @@
-"""Zarr arrays: reading them, and writing them block by block in the form in which `store` writes."""
+"""Zarr arrays: reading any, and writing those of `store` block by block."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .disk import flush, size_at, state_at
 from .source import Source, brief, check_unchanged, file_state, naming_damage, one_of, slice_range
 from .writer import Bounds
 
-# A Zarr chunk is at least this part of the widest block, or else the array is cut anew.
+# If Zarr chunks would be smaller than this fraction of the largest block, the array is rechunked.
 SMALLEST_CHUNK = 1 / 4
 
-# The attribute of a Zarr array all of whose chunks `store` has written, so that one that is not there was lost.
+# The attribute of a Zarr array of `store`, which wrote every chunk: one that is missing was lost.
 WHOLE = {"fc_arrayapi": "every chunk is written"}
 
-# Chunks of a block that zarr holds at a time beside it, as measured; it asks for up to ten at once.
+# Chunks that zarr holds at a time beside a block, as measured; it requests up to ten at once.
 CHUNKS_AT_ONCE = 3
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
@@ -47,10 +47,10 @@ class ZarrArray(Source):
             self._whole = isinstance(array, zarr.Array) and _is_whole(array)
         except PermissionError:
             raise
-        except Exception as error:  # metadata of another form raise whatever zarr meets first
+        except Exception as error:  # zarr raises various exceptions for malformed metadata
             raise ValueError(f"{path}: holds no Zarr array ({brief(error)})") from None
         if isinstance(array, zarr.Group):
-            # Not `array.array_keys()`, which warns of folders that are no part of the group.
+            # Not `array.array_keys()`, which warns of folders that are not part of the group.
             names = [inner.name for inner in path.iterdir() if has_zarr_metadata(inner)]
             raise ValueError(f"{path}: is a group of arrays: open {one_of(names, f'{path}/{{}}')}")
         self.describe(str(path), array.shape, array.dtype)
@@ -61,13 +61,13 @@ class ZarrArray(Source):
         self.rows_at_once = file_shape[0]
         start = len(os.path.join(path, ""))
         files = {file.path[start:]: file_state(file.stat()) for file in _files(path)}
-        # Of every file by itself: a chunk that is written anew leaves the metadata as they are, and one that is copied
-        # there with its time may be older than the others. Hashed, since each task carries it.
-        import hashlib  # here and not above: OpenSSL is a tenth of the package's import time
+        # Of every file: rewriting a chunk does not change the metadata, and a chunk copied with its mtime may be older
+        # than the others. Hashed, since each task carries it.
+        import hashlib  # here, since OpenSSL takes a tenth of the package's import time
 
         self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
         self._files_a_row = math.prod(map(_parts, self.shape[1:], file_shape[1:]))
-        # zarr holds a chunk as the bytes that it read and, if they are compressed, as those that they stand for.
+        # zarr holds the bytes of a chunk as read, and decompressed if it is compressed.
         chunk_bytes = math.prod(file_shape) * self.dtype.itemsize
         self._bytes_of_file = float(chunk_bytes)
         if array.compressors:
@@ -82,7 +82,7 @@ class ZarrArray(Source):
         return self._token
 
     def copies(self, rows: Sequence[int]) -> float:
-        """Say how often a block is held: itself, and what zarr holds of its chunks."""
+        """Return 1 for the block, plus the chunks that zarr holds beside it."""
         block = max(rows) * math.prod(self.shape[1:]) * self.dtype.itemsize
         files = min(CHUNKS_AT_ONCE, _parts(max(rows), self.rows_at_once) * self._files_a_row)
         return 1 + files * self._bytes_of_file / max(1, block)
@@ -97,7 +97,7 @@ class ZarrArray(Source):
             return np.asarray(array[index])
 
     def _check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
-        """Raise if a chunk that an index reaches has no file of its full size."""
+        """Raise if a chunk within an index is missing or truncated."""
         full = math.prod(self.chunks) * self.dtype.itemsize
         ranges = [slice_range(at, length) for at, length in zip(index, self.shape, strict=True)]
         for number in chunks_reached(ranges, self.chunks):
@@ -117,19 +117,19 @@ def _parts(length: int, size: int) -> int:
 
 
 def chunks_reached(ranges: Sequence[tuple[int, int]], chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Count up the chunks that lie, even with one number, in a range along each axis."""
+    """Return the numbers of the chunks that overlap a range along each axis."""
     return itertools.product(
         *(range(start // chunk, -(-stop // chunk)) for (start, stop), chunk in zip(ranges, chunks, strict=True))
     )
 
 
 def chunk_file(number: tuple[int, ...]) -> str:
-    """Name the file of a chunk, all of which lie in one folder."""
+    """Return the file name of a chunk; all chunks lie in one folder."""
     return ".".join(map(str, ("c", *number)))
 
 
 def _is_whole(array: Any) -> bool:
-    """Whether `store` wrote the array, in the form in which it writes: a copy keeps the attribute in any form."""
+    """Say whether `store` wrote the array in this form; a copy in another form has the attribute too."""
     return (
         array.metadata.zarr_format == 3
         and all(array.attrs.get(key) == value for key, value in WHOLE.items())
@@ -141,7 +141,7 @@ def _is_whole(array: Any) -> bool:
 
 
 def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """Find every file of a Zarr array, and refuse links."""
+    """Yield every file of a Zarr array, and refuse links."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink():
@@ -177,7 +177,7 @@ class ZarrWriter:
 
     @staticmethod
     def fit(array: Array) -> Array:
-        """Return the array in blocks that whole Zarr chunks fill: two tasks in one chunk corrupt it (dask #12583)."""
+        """Rechunk so that each block is whole Zarr chunks: two tasks in one chunk corrupt it (dask #12583)."""
         anew = {
             axis: max(sizes)
             for axis, sizes in enumerate(array.chunks)
@@ -202,17 +202,17 @@ class ZarrWriter:
             serializer=zarr.codecs.BytesCodec(endian="little"),
             compressors=None,
             filters=None,
-            # All chunk files in one folder: each folder on the way would be one more to flush for every block.
+            # All chunk files in one folder: every further folder would need an fsync for each block.
             chunk_key_encoding={"name": "default", "separator": "."},
             zarr_format=3,
             attributes=WHOLE,
-            # A chunk that is lost later is no number in any reader, where there is such a one.
+            # Other readers read a chunk that is lost later as nan, where the dtype has it.
             fill_value=np.nan if np.dtype(self.dtype).kind in "fc" else 0,
         )
         flush(Path(self.path, "zarr.json"))
 
     def still_there(self, finished: set[Bounds]) -> set[Bounds]:
-        """Return the finished blocks of which somebody removed no chunk and cut none short."""
+        """Return the finished blocks whose chunks are all there in full size."""
         if not os.path.exists(os.path.join(self.path, "zarr.json")):
             return set()
         full = math.prod(self.chunks) * np.dtype(self.dtype).itemsize
@@ -226,14 +226,13 @@ class ZarrWriter:
         }
 
     def state(self) -> bytes:
-        """Return what tells this array from any other: its metadata are written once, before the first block."""
+        """Return the state of the metadata, which are written once, before the first block."""
         return state_at(os.path.join(self.path, "zarr.json"))
 
     def write(self, block: NumPyArray, start: tuple[int, ...]) -> None:
-        """Write a block as whole chunks, each the file of its plain bytes that the format asks for.
+        """Write a block as whole chunks: files of plain bytes, as the format defines them.
 
-        zarr itself would copy the block twice, which takes as long as writing it, and does not say when it
-        is on the disk.
+        zarr itself would copy the block twice, which takes as long as writing it, and does not call fsync.
         """
         stops = [first + size for first, size in zip(start, block.shape, strict=True)]
         for number in chunks_reached(list(zip(start, stops, strict=True)), self.chunks):
@@ -244,7 +243,7 @@ class ZarrWriter:
                     for at, first, chunk in zip(corner, start, self.chunks, strict=True)
                 )
             ]
-            if part.shape != self.chunks:  # at the end of an axis, where the file is of full size too
+            if part.shape != self.chunks:  # at the end of an axis, where the file has the full size too
                 full = np.zeros(self.chunks, dtype=part.dtype)
                 full[tuple(map(slice, part.shape))] = part
                 part = full

@@ -1,8 +1,7 @@
-"""Checks of arguments before anything is computed: libraries, dtypes, ranks, axis sizes.
+"""Checks of arguments before anything is computed: libraries, dtypes, ranks, sizes of axes.
 
-Nothing broadcasts: an axis of size 1 is a size like any other. A size that is not known yet
-(``nan`` for a Dask array, ``None`` elsewhere) passes along the batch; every block is checked
-again when it is computed.
+Nothing broadcasts, not even an axis of size 1. An unknown size (``nan`` in a Dask array, ``None``
+elsewhere) is accepted along the batch; every block is checked again when it is computed.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from .._arrays.namespace import Array, Namespace
 from .._arrays.text import axis_size, counted, in_code, is_unknown, shape_text
 from .equations import AXES, FORWARD, GRAD_BIAS, GRAD_INPUT, GRAD_WEIGHT, GRADIENTS, axis_label
 
-# Types of arrays in memory with a dtype that were found good, with their namespace, and whether the
-# devices of such arrays are to be compared.
+# Array types and dtypes that passed, with their namespace, and whether devices must be compared.
 _GOOD: dict[tuple[type, Any], tuple[Namespace, bool]] = {}
 
 # How messages begin.
@@ -67,7 +65,7 @@ def check_grad_bias(dY: Array) -> Namespace:
 
 def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     """Check the arguments of ``backward`` and return their namespace."""
-    xp = None if dY is None else _alike(X, W, dY)  # to which None is an array that was left out
+    xp = None if dY is None else _alike(X, W, dY)  # _alike ignores None
     xp = xp or check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
     x, w, dy = X.shape, W.shape, dY.shape
     if len(w) == 2 and len(dy) > 0 and dy[-1] == w[1] and x == (*dy[:-1], w[0]):
@@ -83,7 +81,7 @@ def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
 
 
 def check_parameters(W: Array, B: Array | None) -> None:
-    """Check the parameters of a layer by themselves."""
+    """Check W and B of a layer."""
     names, arrays = (("W",), (W,)) if B is None else (("W", "B"), (W, B))
     check_arrays("FullyConnected", names, arrays)
     check_weight("FullyConnected", W)
@@ -138,9 +136,9 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
 
 
 def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None:
-    """Return the namespace of arrays of one type, dtype and device, of which `check_arrays` has found one good.
+    """Return the namespace of arrays of one type, dtype and device, if `check_arrays` has accepted such arrays before.
 
-    Small layers feel the time that every check takes.
+    For small layers the time of each check matters.
     """
     kind = type(first)
     try:
@@ -150,7 +148,7 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
             return None
         if third is not None and (type(third) is not kind or third.dtype != dtype):
             return None
-    except (AttributeError, KeyError, TypeError):  # no array, or a dtype without a hash
+    except (AttributeError, KeyError, TypeError):  # not an array, or a dtype that cannot be hashed
         return None
     if compare_devices and not first.device == second.device == (second if third is None else third).device:
         return None
@@ -158,9 +156,9 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
 
 
 def _conversion(name: str, dtype: Any) -> str:
-    """Say how an array of another dtype becomes one of real numbers."""
+    """Write how to convert an array of another dtype."""
     name = in_code(name)
-    fields = getattr(dtype, "names", None)  # of a NumPy table
+    fields = getattr(dtype, "names", None)  # a NumPy structured array
     if fields:
         return f"pass one field, for example {name}[{fields[0]!r}]"
     if namespace.dtype_name(dtype).startswith("complex"):
@@ -225,7 +223,7 @@ def check_bias(where: str, W: Array, B: Array) -> None:
 
 
 def _bias_hint(W: Array, B: Array) -> str:
-    """Say what to pass instead of a B that does not fit."""
+    """Write what to pass instead of this B."""
     s = W.shape[1]
     for name, sizes in (("W", (s,)), ("B", B.shape)):
         if any(is_unknown(size) for size in sizes):
@@ -252,7 +250,7 @@ def _check_batched(where: str, name: str, array: Array, remark: str = "") -> Non
 
 
 def _check_features(where: str, name: str, array: Array, W: Array, X: Array | None = None) -> None:
-    """Compare the features of X or dY with their axis of W; `X`, beside dY, is a batch whose features fit W."""
+    """Compare the features of X or dY with their axis of W. With dY comes `X`, if its features are right."""
     label = AXES[name][-1]
     axis = AXES["W"].index(label)
     size, expected = array.shape[-1], W.shape[axis]
@@ -269,7 +267,7 @@ def _check_features(where: str, name: str, array: Array, W: Array, X: Array | No
 
 
 def _features_hint(name: str, array: Array, W: Array, axis: int, X: Array | None) -> str:
-    """Say what to pass instead of features that do not fit."""
+    """Write what to pass instead of these features."""
     size, expected = array.shape[-1], W.shape[axis]
     lost_its_features = tuple(array.shape) == tuple(array.shape[:1] if X is None else X.shape[:-1])
     if axis == 1 and expected == 1 and lost_its_features:

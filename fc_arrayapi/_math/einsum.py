@@ -1,4 +1,4 @@
-"""einsum in memory: checked operands, then one step for one operand or two, or the steps of a path."""
+"""einsum in memory: checks, then one step for one or two operands, or the steps of a path."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
 def _prepared(
     subscripts: str, operands: tuple[Array, ...]
 ) -> tuple[tuple[Array, ...], Namespace, Equation, Step | None]:
-    """Check everything but sizes; what needs no work the next time is kept in _READY."""
+    """Check everything but sizes, and cache the result in _READY if no operand was converted."""
     xp, equation, promoted = prepare(subscripts, operands)
     step = lower(equation.text) if len(operands) <= 2 else None
     if promoted is operands:
@@ -46,7 +46,7 @@ def _prepared(
 def prepare(subscripts: str, operands: tuple[Array, ...]) -> tuple[Namespace, Equation, tuple[Array, ...]]:
     """Check libraries, dtypes and ranks, and promote the operands to one dtype.
 
-    Operands that have one dtype are returned as the tuple they came in.
+    If all have one dtype already, `operands` itself is returned.
     """
     if not operands:
         raise SubscriptsError(f"{shown(subscripts)}: there are no operands")

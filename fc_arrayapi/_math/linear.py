@@ -14,7 +14,7 @@ from .equations import FORWARD, GRAD_INPUT, sum_dtypes
 from .lowering import lower
 from .summation import sum_products, sum_rows
 
-# A Y with as many elements as this gets its bias in place.
+# From this many elements on, B is added to Y in place.
 IN_PLACE_ELEMENTS = 2**16
 
 _product, _product_with_transpose = lower(FORWARD), lower(GRAD_INPUT)
@@ -38,7 +38,7 @@ def grad_input(dY: Array, W: Array) -> Array:
 
 
 def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
-    """Return dW; one that is not `rounded` is still in the dtype of its sums, to be added to others."""
+    """Return dW; without `rounded` in the dtype of its sums, to be added to other partial sums."""
     xp = check_grad_weight(X, dY)
     return _grad_weight(xp, rows(xp, X), rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
 
@@ -76,7 +76,7 @@ def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any, rounded: bool = True) -
 
 
 def wide_weight(xp: Namespace, X: Array, W: Array, B: Array) -> Array:
-    """Return W in the dtype of Y, so that a wider B is not added to a product that is already rounded."""
+    """Return W in the dtype of Y: B may be wider than X and W, and the product must not be rounded before."""
     return cast(xp, W, xp.result_type(X.dtype, W.dtype, B.dtype))
 
 

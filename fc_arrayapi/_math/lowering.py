@@ -1,10 +1,10 @@
 """One contraction of one or two arrays, lowered to functions of the array API standard.
 
 The standard has no einsum. A contraction of two arrays that share a summed index is one
-``matmul`` here, batched where they share a kept index too: never a broadcast product that
-is summed afterwards. Arrays are turned and merged into matrices with as few copies as
-their order of axes allows. How that is done depends on the equation alone, so it is worked
-out once for each equation and kept; what is kept holds no arrays.
+``matmul`` here, batched where they also share a kept index: never a broadcast product that
+is summed afterwards. Axes are permuted and merged into matrices with as few copies as
+possible. The steps depend on the equation alone, so they are computed once for each
+equation and cached; the cache holds no arrays.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from .._arrays.namespace import Array, Namespace, cast, keep, sum_in_own_dtype
 
-# Takes the namespace and the operands, whose sizes are the caller's to check.
+# Takes the namespace and the operands; the caller has checked their sizes.
 Step = Callable[..., Array]
 
 _STEPS: dict[str, Step] = {}
@@ -31,8 +31,8 @@ def lower(equation: str) -> Step:
     Returns
     -------
     callable
-        Takes the namespace and the operands, and checks nothing. What it returns may be a view of an operand
-        where the equation only turns its axes.
+        Takes the namespace and the operands, and checks nothing. The result may be a view of an operand
+        where the equation only permutes axes.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def lower(equation: str) -> Step:
 
 
 def _one(labels: str, output: str) -> Step:
-    """Take diagonals, sum what the output has not, turn the rest."""
+    """Take diagonals, sum the indices that are not in the output, permute the rest."""
     repeated = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
     diagonals = []
     for label in repeated:
@@ -73,7 +73,7 @@ def _one(labels: str, output: str) -> Step:
 
 
 def _diagonal(xp: Namespace, x: Array, order: tuple[int, ...] | None, count: int) -> Array:
-    """Put the diagonal of `count` axes first: they are merged, and every (1 + n + n^2...)th entry is taken."""
+    """Move the diagonal of `count` axes to the front: merge them and take every (1 + n + n^2 + ...)th entry."""
     if order is not None:
         x = xp.permute_dims(x, order)
     n = x.shape[0]
@@ -84,7 +84,7 @@ def _diagonal(xp: Namespace, x: Array, order: tuple[int, ...] | None, count: int
 
 
 def _two(left: str, right: str, output: str) -> Step:
-    """Reduce each operand to the indices that the other or the output has, then multiply."""
+    """Sum each operand over the indices that only it has, then multiply."""
     reduced = [
         "".join(label for label in dict.fromkeys(own) if label in other or label in output)
         for own, other in ((left, right), (right, left))
@@ -105,7 +105,7 @@ def _two(left: str, right: str, output: str) -> Step:
 
 
 def _product(left: str, right: str, output: str) -> Step:
-    """Multiply two operands without repeated indices, each of which the other or the output has."""
+    """Multiply two operands whose indices are not repeated and all stand in the other operand or the output."""
     summed = [label for label in left if label in right and label not in output]
     if not summed:
         return _outer(left, right, output)
@@ -124,7 +124,7 @@ def _orders(labels: Sequence[str], *like: str) -> list[tuple[str, ...]]:
 
 
 def _outer(left: str, right: str, output: str) -> Step:
-    """Multiply entry by entry, with each operand's axes where the output has them."""
+    """Multiply elementwise, with the axes of each operand in their place in the output."""
     turns, places = [], []
     for labels in (left, right):
         turns.append(_turn([labels.index(label) for label in output if label in labels]))
@@ -155,7 +155,7 @@ class _MatrixProduct:
         self.turn_result = _turn([result.index(label) for label in output])
         self.turn_left, self.flip_left = self._matrix(left, batch, rows, summed)
         self.turn_right, self.flip_right = self._matrix(right, batch, summed, columns)
-        # A turn that is merged afterwards copies; any other turn is a view.
+        # A permutation copies if axes are merged after it; otherwise it is a view.
         self.cost = (
             self._copies(self.turn_left, rows, summed)
             + self._copies(self.turn_right, summed, columns)
@@ -165,7 +165,7 @@ class _MatrixProduct:
 
     @staticmethod
     def _matrix(labels: str, batch: str, first: str, second: str) -> tuple[tuple[int, ...] | None, bool]:
-        """Return how axes are turned, and whether the matrix is then flipped: (second, first) for (first, second)."""
+        """Return the permutation, and whether the matrix is transposed: (second, first) for (first, second)."""
         if labels == batch + second + first and labels != batch + first + second:
             return None, True
         return _turn([labels.index(label) for label in batch + first + second]), False
@@ -177,7 +177,7 @@ class _MatrixProduct:
         return 4.0 if len(first) > 1 or len(second) > 1 else 1.0
 
     def step(self) -> Step:
-        """Return the function that does it."""
+        """Return the function that computes it."""
         simple = self.batch == 0 and self.rows == self.columns == self.summed == 1
         if simple and self.turn_result is None:  # two matrices: the layer's own equations
             turn_left = self.flip_left or self.turn_left is not None
@@ -203,9 +203,9 @@ class _MatrixProduct:
         return general
 
     def _merge(self, xp: Namespace, x: Array, free: int, flip: bool, *, left: bool) -> tuple[Array, tuple[int, ...]]:
-        """Merge free and summed axes into a matrix, and return it with the sizes of the free axes."""
+        """Merge free and summed axes into a matrix; return it and the sizes of the free axes."""
         shape = x.shape
-        # Where the free axes come first: in a left operand, or in a right one that is flipped.
+        # The free axes come first in a left operand, and in a transposed right one.
         free_first = left != flip
         split = self.batch + (free if free_first else self.summed)
         batch, first, second = shape[: self.batch], shape[self.batch : split], shape[split:]
@@ -220,14 +220,14 @@ class _MatrixProduct:
 
 
 def _matmul(xp: Namespace, a: Array, b: Array) -> Array:
-    """Multiply matrices of any two dtypes: torch does not promote float16 and bfloat16, and the operator skips 6 us."""
+    """Multiply matrices of two dtypes, which torch does not promote for float16 and bfloat16."""
     if a.dtype != b.dtype:
         dtype = xp.result_type(a.dtype, b.dtype)
         a, b = cast(xp, a, dtype), cast(xp, b, dtype)
     return a @ b
 
 
-# Products of two matrices, by: is the left one turned, is the right one.
+# Products of two matrices, by whether the left and the right one are transposed.
 _MATRICES: dict[tuple[bool, bool], Step] = {
     (False, False): lambda xp, a, b: a @ b if a.dtype == b.dtype else _matmul(xp, a, b),
     (False, True): lambda xp, a, b: a @ b.T if a.dtype == b.dtype else _matmul(xp, a, b.T),
@@ -237,5 +237,5 @@ _MATRICES: dict[tuple[bool, bool], Step] = {
 
 
 def _turn(order: Sequence[int]) -> tuple[int, ...] | None:
-    """Return the axes for ``permute_dims``, or None where they stay as they are."""
+    """Return the axes for ``permute_dims``, or None for the identity."""
     return None if list(order) == list(range(len(order))) else tuple(order)

@@ -20,10 +20,10 @@ ASSUMED_SIZE = 1000
 
 
 class SubscriptsError(ValueError):
-    """The subscripts of an einsum are malformed, or do not fit the operands' ranks."""
+    """The subscripts of an einsum are malformed, or name another number of axes than an operand has."""
 
 
-@dataclass(frozen=True, eq=False)  # known by identity, which is quick to look up
+@dataclass(frozen=True, eq=False)  # compared by identity, which makes look-ups fast
 class Equation:
     """Subscripts with the ellipsis written out: one letter for each axis."""
 
@@ -44,7 +44,7 @@ _PATHS: dict[Any, Path] = {}
 
 
 def parse(subscripts: str, *ranks: int) -> Equation:
-    """Write the ellipsis out and check the subscripts against the ranks; kept for the next call."""
+    """Expand the ellipsis and compare the subscripts with the ranks. The result is cached."""
     key: tuple[str | int, ...] = (subscripts, *ranks)
     return _EQUATIONS.get(key) or keep(_EQUATIONS, key, _parse(subscripts, *ranks))
 
@@ -78,7 +78,7 @@ def _parse(subscripts: str, *ranks: int) -> Equation:
 
 
 def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) -> None:
-    """Raise if an index has two sizes; sizes that are not known pass."""
+    """Raise if an index has two sizes; unknown sizes are accepted."""
     for operand, axis, other, other_axis in equation.equal:
         size, other_size = operands[operand].shape[axis], operands[other].shape[other_axis]
         if size == other_size or is_unknown(size) or is_unknown(other_size):
@@ -93,14 +93,16 @@ def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) 
 
 
 def find_path(equation: Equation, operands: Sequence[Array], optimize: Any) -> Path:
-    """Return the steps in which three operands or more are contracted."""
+    """Return the steps that contract three or more operands."""
     sizes: dict[str, int] = {}
     for labels, operand in zip(equation.inputs, operands, strict=True):
         sizes.update(
             (label, int(size)) for label, size in zip(labels, operand.shape, strict=True) if not is_unknown(size)
         )
     known = tuple(tuple(sizes.get(label, ASSUMED_SIZE) for label in labels) for labels in equation.inputs)
-    if not (optimize is None or isinstance(optimize, (str, bool, list, tuple))):  # an optimizer may go on searching
+    if not (
+        optimize is None or isinstance(optimize, (str, bool, list, tuple))
+    ):  # an optimizer object may find a better path next time
         return _find_path(equation, known, optimize)
     key = (equation, known, type(optimize), repr(optimize))
     return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize))
@@ -131,7 +133,7 @@ def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: 
             result = "".join(label for label in dict.fromkeys("".join(terms)) if label in needed)
             if not remaining:
                 result = equation.output
-            # Popped one after the other, so the second position has moved.
+            # The first pop moves the second position.
             pops = tuple(position - index for index, position in enumerate(taken))
             steps.append((pops, f"{','.join(terms)}->{result}"))
             remaining.append(result)
@@ -144,7 +146,7 @@ def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: 
 
 
 def from_interleaved(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
-    """Turn opt_einsum's interleaved form into subscripts and operands."""
+    """Convert opt_einsum's interleaved form to subscripts and operands."""
     try:
         subscripts, operands = opt_einsum.parser.convert_interleaved_input(arguments)
     except Exception as error:

@@ -1,10 +1,10 @@
-"""Sums over the batch that stay accurate however many rows there are.
+"""Sums over the batch that stay accurate for any number of rows.
 
-A plain float32 sum of positive rows stops growing at 2**24, and a matrix product over a
-long batch drifts in the same way; how far depends on the library's kernels. Here the rows
-are summed in short runs, the runs' sums in runs again, and the products of a long batch
-are added in pairs (pairwise summation: Higham, *Accuracy and Stability of Numerical
-Algorithms*, 2nd ed., section 4.2). That costs a few per cent and needs no wider dtype.
+A plain float32 sum of ones stops growing at 2**24, and a matrix product over a long batch
+loses digits in the same way; how many depends on the library's kernels. Here rows are summed
+in short runs, the sums of runs in runs again, and the products of a long batch are added in
+pairs (pairwise summation: Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed.,
+section 4.2). That takes a few per cent more time and no wider dtype.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from .lowering import lower
 
 _product = lower(GRAD_WEIGHT)
 
-# A batch up to this long is one call of matmul: accurate enough on every library measured.
+# A batch of up to this many rows is one call of matmul: accurate enough on every library measured.
 PLAIN_ROWS = 4096
-# Rows that one product of a longer batch sums by itself. Kernels for narrow matrices (MKL) add every row to one number.
+# Rows summed by one product of a longer batch. Kernels for narrow matrices (MKL) add all rows to one accumulator.
 PRODUCT_ROWS = 512
-# The same in NumPy: OpenBLAS makes short products in one thread, and cuts the sums of long ones at a few hundred rows.
-# But in products of no more than NARROW_PRODUCT multiplications (AVX-512) it adds every row to one number too, and so
-# it does with some columns of a product with a vector, which has one thread up to NARROW_VECTOR features in any case.
+# The same for OpenBLAS, which computes short products in one thread and splits the sums of long ones every few hundred
+# rows. But in products of up to NARROW_PRODUCT multiplications (AVX-512) it adds all rows to one accumulator too, and
+# in some columns of a product with a vector, which runs in one thread up to NARROW_VECTOR features.
 NUMPY_PRODUCT_ROWS, NUMPY_NARROW_ROWS, NUMPY_VECTOR_ROWS = 4096, 256, 2048
 NARROW_PRODUCT, NARROW_VECTOR = 10**6, 256
-# Terms that one addition chain of `sum_rows` has, and twice as many at its end.
+# Terms of one chain of additions in `sum_rows`; the last chain has up to twice as many.
 SUM_ROWS = 64
 # Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
-# elements (4 MiB in float32), but a leaf never has fewer than LEAST_LEAF_ROWS rows, so
-# that adding a large dW stays cheap beside the product.
+# elements (4 MiB in float32), but a leaf has at least LEAST_LEAF_ROWS rows, so that adding
+# a large dW takes little time beside the product.
 LEAF_ROWS = 65536
-# Rows of few features make longer leaves, so that adding leaves stays cheap beside their products.
+# Leaves of few features have more rows, so that adding leaves takes little time beside their products.
 LEAF_ELEMENTS = 2**22
-# The same where slices copy, and a batch up to this long is one product there.
+# The same for libraries whose slices are copies; a batch of up to this many rows is one product.
 COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
 PARTIAL_ELEMENTS = 2**20
@@ -46,16 +46,16 @@ _ONES: dict[Any, Array] = {}
 
 
 class Schedule(NamedTuple):
-    """How the product of two matrices over a long batch is cut.
+    """How a product over a long batch is split.
 
     Parameters
     ----------
     turned : bool
-        The right matrix goes to the left, and the result is turned back.
+        The right matrix is taken as the left one, and the result is transposed.
     leaf_rows : int
-        Rows of one leaf of the pairwise sum; 0 where the whole batch is one product.
+        Rows of one leaf of the pairwise sum; 0 if the whole batch is one product.
     run_rows : int
-        Rows that one product sums by itself.
+        Rows summed by one product.
     """
 
     turned: bool
@@ -67,7 +67,7 @@ _ONE_PRODUCT = {turned: Schedule(turned) for turned in (False, True)}
 
 
 def schedule(own: Library, rows: Any, c: Any, s: Any) -> Schedule:
-    """Decide from sizes alone how `sum_products` cuts a batch.
+    """Decide from sizes alone how `sum_products` splits a batch.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def schedule(own: Library, rows: Any, c: Any, s: Any) -> Schedule:
     Schedule(turned=False, leaf_rows=65536, run_rows=4096)
     """
     turned = _narrower(own, s, c)
-    # A batch whose length a tracer leaves open is not cut in runs.
+    # A batch whose length is unknown while JAX or torch trace is not split.
     if not isinstance(rows, int) or rows <= (COPIED_ROWS if own.slices_copy else PLAIN_ROWS):
         return _ONE_PRODUCT[turned]
     if own.slices_copy:
@@ -119,12 +119,12 @@ def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
         return xp.sum(rows, axis=0, dtype=acc_dtype)
     if rows.dtype == acc_dtype:
         return _sum_in_runs(xp, rows)
-    # A cast copies: leaf by leaf, so that no copy of the whole batch is held.
+    # A cast copies. It is made leaf by leaf, so that the whole batch is never copied.
     return _pairwise(lambda leaf: _sum_in_runs(xp, cast(xp, leaf, acc_dtype)), (rows,), LEAF_ROWS)
 
 
 def _sum_in_runs(xp: Namespace, rows: Array) -> Array:
-    """Sum runs of rows, the runs' sums in runs again, and so on. Splitting an axis never copies."""
+    """Sum runs of rows, then runs of these sums, and so on. Splitting an axis does not copy."""
     while rows.shape[0] > 2 * SUM_ROWS:
         n, s = rows.shape
         whole = n - n % SUM_ROWS
@@ -136,8 +136,8 @@ def _sum_in_runs(xp: Namespace, rows: Array) -> Array:
 def _sum_run(xp: Namespace, rows: Array) -> Array:
     """Sum the last axis but one, of at most 2 * SUM_ROWS rows.
 
-    In NumPy a vector of ones times the rows takes a twentieth of the time that its sum takes
-    along a long first axis, if the ones are not made anew each time.
+    In NumPy a vector of ones times the rows takes a twentieth of the time of a sum along a
+    long first axis, if the ones are kept.
     """
     if not library(xp).openblas:
         return sum_in_own_dtype(xp, rows, rows.ndim - 2)
@@ -179,7 +179,7 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
 
 
 def _leaf(xp: Namespace, acc_dtype: Any, run_rows: int, left: Array, right: Array) -> Array:
-    """Multiply one leaf: products of runs of rows, which are then added."""
+    """Contract one leaf: the products of its runs, then their sum."""
     left, right = (for_blas(xp, cast(xp, matrix, acc_dtype)) for matrix in (left, right))
     (n, c), s = left.shape, right.shape[1]
     runs = n // run_rows
@@ -195,11 +195,11 @@ def _leaf(xp: Namespace, acc_dtype: Any, run_rows: int, left: Array, right: Arra
 
 
 def _narrower(own: Library, s: Any, c: Any) -> bool:
-    """Whether the right matrix belongs on the left, being the narrower one.
+    """Say whether the right matrix is the narrower one, which should be on the left.
 
-    MKL and XLA take four to twelve times as long the other way round, for 1024 features and 10 outputs. OpenBLAS does
-    not. XLA's product of a vector and a matrix, which one column on the left would be, is off by 1e-3 after 131,072
-    rows: there it goes to the right. A tracer may leave sizes open.
+    MKL and XLA take four to twelve times as long otherwise, for 1024 features and 10 outputs; OpenBLAS does not. XLA's
+    product of a vector and a matrix has an error of 1e-3 after 131,072 rows, so one column is put on the right. Sizes
+    may be unknown while JAX or torch trace.
     """
     if own.openblas or not (isinstance(s, int) and isinstance(c, int)):
         return False
@@ -219,7 +219,7 @@ def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: 
     rows = arrays[0].shape[0]
     if rows <= leaf_rows:
         return leaf(*arrays)
-    # Both halves but the last run are whole leaves.
+    # All leaves are whole but the last.
     half = -(-rows // leaf_rows) // 2 * leaf_rows
     first = _pairwise(leaf, tuple(a[:half, :] for a in arrays), leaf_rows)
     return first + _pairwise(leaf, tuple(a[half:, :] for a in arrays), leaf_rows)

@@ -1,4 +1,4 @@
-"""What a person runs to check the layer: the literal forms, the gradients, a whole library."""
+"""Checks for users: the formulas in their literal form, your gradients, your array library."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The adjoint identities of the layer, measured on a batch of any size in one pass.
 
-Y is linear in X, W and B each, so a gradient is right if and only if an inner product says so:
-<dY, UW> = <dX, U>, <dY, XU> = <dW, U> and <dY, 1U> = <dB, U> for every U. Here U is one random
-row of dX, one random row or column of dW, one entry of dB, and each of them in turn: an error
-that is not zero is seen with probability one, also one in a feature of small scale, and nothing
-larger than a block of rows is needed.
+Y is linear in each of X, W and B, so the gradients are right if and only if inner products agree:
+<dY, UW> = <dX, U>, <dY, XU> = <dW, U> and <dY, 1U> = <dB, U> for every U. Here U is a random row
+of dX, a random row or column of dW, or an entry of dB, for each row, column and entry in turn: an
+error is found with probability one, also in a feature of small scale, and only a block of rows is
+held.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .._dask.blockwise import Output
 from .._dask.unify_chunks import Operand
 from .._math import linear as in_memory
 
-# Rows that are float64 at a time.
+# Rows converted to float64 at a time.
 SLICE_ROWS = 4096
-# A smaller sum of squares may lack some that are zero in float64.
+# In a smaller sum of squares, some may have underflowed to zero.
 SMALLEST_SQUARE = 1e-250
 
 
@@ -45,7 +45,7 @@ def in_one_pass(
 
 
 def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, Array], directions: int) -> Array:
-    """Measure every block of a chunked batch in a task of its own, and merge the numbers of the blocks in pairs."""
+    """Measure each block of a Dask batch in one task, and merge the numbers of the blocks in pairs."""
     X = arrays["X"]
     n = tuple(f"n{axis}" for axis in range(X.ndim - 1))
     operands = []
@@ -54,7 +54,7 @@ def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, 
         for axis, label in enumerate(layer_on_dask.axes(name, len(n))):
             whole = whole if label in n else blocks.one_block(whole, axis)
         operands.append(layer_on_dask.operand(name, whole, len(n)))
-    # The numbers of the blocks come first: the result has one row for each of them.
+    # Arrays with the numbers of the blocks come first: the result has one row for each block.
     length = _length(arrays["W"], directions)
     places = [
         *(
@@ -79,7 +79,7 @@ def _measured_by_block(measure: Callable[..., NumPyArray], arrays: Mapping[str, 
 def _measure_block(
     measure: Callable[..., NumPyArray], names: tuple[str, ...], batch_axes: int, *blocks: Array
 ) -> NumPyArray:
-    """Return the numbers of one block, after those blocks that only say where it lies."""
+    """Return the numbers of one block; the first arguments only give its place."""
     return measure(names, *blocks[batch_axes + 1 :]).reshape(*(1,) * batch_axes, -1)
 
 
@@ -127,21 +127,21 @@ def _measure_slice(
 
 
 def number_of_rows(measured: NumPyArray, directions: int) -> int:
-    """Return of how many rows the numbers are."""
+    """Return the number of rows that were measured."""
     return int(_parts(measured, directions)[1][-1])
 
 
 def _length(W: Array, directions: int) -> int:
-    """Return how many numbers `_measure` gives."""
+    """Return the length of the result of `_measure`."""
     C, S = map(int, W.shape)
     return 2 * directions + 1 + 2 * ((C + S) * directions + S)
 
 
 def _parts(numbers: NumPyArray, directions: int) -> tuple[NumPyArray, NumPyArray, NumPyArray]:
-    """Part the numbers of some rows.
+    """Split the numbers of some rows into three parts.
 
-    These are how far Y and dX are off at most, a number for each direction; the left sides of dW, for each row and then
-    each column, and of dB, and after them the number of rows; and the roots of the left sides' sums of squares.
+    The largest errors of Y and dX, one for each direction; the left sides for dW (each row, then each column) and dB,
+    then the number of rows; and the roots of the sums of squares of the left sides.
     """
     largest = 2 * directions
     offs, sums, roots = np.split(numbers, [largest, (numbers.shape[-1] + largest + 1) // 2], axis=-1)
@@ -149,8 +149,8 @@ def _parts(numbers: NumPyArray, directions: int) -> tuple[NumPyArray, NumPyArray
 
 
 def _merged(numbers: NumPyArray, axis: Any = 0, keepdims: Any = True, *, directions: int) -> NumPyArray:
-    """Merge the numbers of several runs of rows, which lie along an axis; it stays, as Dask asks with `keepdims`."""
-    merges = np.maximum, np.add, np.hypot  # in which nan stays
+    """Merge the numbers of several runs of rows along an axis, which is kept, as Dask asks with `keepdims`."""
+    merges = np.maximum, np.add, np.hypot  # all three keep nan
     parts = zip(merges, _parts(numbers, directions), strict=True)
     return np.concatenate([merge.reduce(part, axis=axis, keepdims=True) for merge, part in parts], axis=-1)
 
@@ -163,7 +163,7 @@ def compared(
     seed: int,
     tiny: Mapping[str, float],
 ) -> dict[str, float]:
-    """Return by how much each identity does not hold, of those results whose shape fits."""
+    """Return the error of each identity, for results of the right shape."""
     largest, sums, roots = _parts(measured, directions)
     offs = {name: part for name, part in zip(("Y", "dX"), np.split(largest, 2), strict=True) if name in arrays}
     over_C, over_S = _directions(small["W"], directions, seed)
@@ -180,9 +180,9 @@ def compared(
 
 
 def distance(left: Any, right: Any, scale: Any, tiny: float = float(np.finfo("float64").tiny)) -> NumPyArray:
-    """Return how far two sides differ, relative to the root of the sum of their products' squares.
+    """Return the difference of two sides, relative to the root of the sum of squares of their products.
 
-    Below the smallest normal number there are no relative errors.
+    Below the smallest normal number relative errors have no meaning.
     """
     with np.errstate(all="ignore"):
         return np.where(np.isfinite(scale), np.abs(left - right) / (scale + tiny), np.nan)
@@ -192,7 +192,7 @@ def _roots(left: NumPyArray, right: NumPyArray) -> NumPyArray:
     """Return the root of the sum of the squares of the products of each row and each column."""
     with np.errstate(all="ignore"):
         squares = left**2 @ right**2
-        # Where squares left float64's range, rows and columns are divided by their largest number before.
+        # Where squares overflow or underflow, rows and columns are scaled by their largest number first.
         lost = ~((squares > SMALLEST_SQUARE) & (squares < np.inf)).all(axis=1)
         roots = np.sqrt(squares)
         if lost.any():

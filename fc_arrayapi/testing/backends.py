@@ -1,4 +1,4 @@
-"""What of the layer works on an array library that nobody here knows."""
+"""check_backend: try the layer and einsum on any array library, also one we have not tested."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .reference import reference_backward, reference_forward
 
 N, C, S = 50, 7, 5
 RESULTS = ("Y", *equations.GRADIENTS)
-# In float32 a plain sum of so many equal numbers is off by a hundredth.
+# A plain float32 sum of this many equal numbers has an error of a hundredth.
 MANY_ROWS = 2**20
 EQUATIONS = (
     "nc,cs->ns", "nc,ns->cs", "ns->s", "nc,nc->", "nn->n", "nn->", "nc->cn", "abc->cab", "a,b->ab", "bij,bjk->bik",
     "bij,bkj->bik", "nc,cr,rs->ns",
 )  # fmt: skip
-# Of each index: a stack of 100 matrices, since a kernel may take other ways for many.
+# Sizes of the indices; 100 matrices in a stack, since kernels may treat large stacks differently.
 SIZES = dict(zip("abcijknrs", (3, 100, 4, 3, 5, 4, 4, 2, 3), strict=True))
 # Relative to the largest number.
 TOLERANCES = {"float32": 1e-5, "float64": 1e-13}
@@ -40,11 +40,11 @@ class BackendCheck:
     Parameters
     ----------
     what : str
-        What was tried.
+        The name of the check.
     ok : bool
-        Whether it works.
+        Whether it passed.
     why : str
-        Why not, in one line; empty where it works.
+        The reason in one line; empty if it passed.
     """
 
     what: str
@@ -54,14 +54,14 @@ class BackendCheck:
 
 @dataclass(frozen=True, repr=False)
 class BackendReport:
-    """What `check_backend` found; it prints as a table.
+    """The result of `check_backend`; it prints as a table.
 
     Parameters
     ----------
     library : str
         The name of the library.
     checks : tuple of BackendCheck
-        All that was tried.
+        All checks.
     """
 
     library: str
@@ -69,7 +69,7 @@ class BackendReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything works."""
+        """Whether all checks passed."""
         return all(check.ok for check in self.checks)
 
     def __repr__(self) -> str:
@@ -78,7 +78,7 @@ class BackendReport:
 
 
 def check_backend(xp: Any) -> BackendReport:
-    """Try the layer and einsum on an array library, and say what works.
+    """Try the layer and einsum on an array library, and report what works.
 
     Parameters
     ----------
@@ -89,12 +89,11 @@ def check_backend(xp: Any) -> BackendReport:
     -------
     BackendReport
         Arrays from NumPy and back in float32 and float64; Y, dX, dW and dB in each dtype that
-        the library holds, compared with the literal form in shape, dtype and values, to 1e-5 and
+        the library supports, compared with the literal form in shape, dtype and values, to 1e-5 and
         1e-13 of the largest number, and with what `check_gradients` compares; several leading
         axes and none; an empty batch; views; sums over 1,048,576 rows of equal and of random
         numbers in float32, to 2e-4; a few equations of einsum; an error where sizes differ.
-        Nothing that a library can't do is raised: the table says it, with the error. It takes a
-        few seconds.
+        Errors of the library are not raised: the table shows them. It takes a few seconds.
 
     Examples
     --------
@@ -117,7 +116,7 @@ def check_backend(xp: Any) -> BackendReport:
       sizes that differ  ok
     """
     checks = [_tried(dtype, partial(_round_trip, xp, dtype)) for dtype in ("float32", "float64")]
-    # Why float64 is not there is said once.
+    # A missing float64 is reported once.
     dtypes = ["float32", *(["float64"] if checks[1].ok else [])]
     checks += [_tried(name, partial(_result, xp, name, dtypes)) for name in RESULTS]
     others: dict[str, Callable[[Any], str]] = {
@@ -134,10 +133,10 @@ def check_backend(xp: Any) -> BackendReport:
 
 
 def _tried(what: str, attempt: Callable[[], str]) -> BackendCheck:
-    """Make a line of what an attempt returns, why it failed or nothing, or raises."""
+    """Run a check that returns why it failed, or nothing, and make a line of the result or exception."""
     try:
         why = attempt()
-    except Exception as error:  # whatever a library raises is an answer
+    except Exception as error:  # any exception of a library is a result
         why = f"{type(error).__name__}: {error}"
     why = " ".join(why.split())
     return BackendCheck(what, not why, why)
@@ -147,11 +146,11 @@ def _name(xp: Any) -> str:
     return str(getattr(xp, "__name__", repr(xp))).removeprefix("array_api_compat.")
 
 
-# Arrays of the library.
+# Arrays for the checks.
 
 
 def _given(xp: Any, array: NumPyArray) -> Array:
-    """Give a NumPy array to the library; to Dask in about three blocks along each axis."""
+    """Convert a NumPy array to the library; to Dask in about three blocks along each axis."""
     own = namespace.wrapped(xp)
     given = own.asarray(array)
     if namespace.is_chunked(own):
@@ -166,11 +165,11 @@ def _batch(dtype: str, leading: tuple[int, ...] = (N,)) -> dict[str, NumPyArray]
 
 
 def _unlike(name: str, found: Array, expected: NumPyArray, rtol: float) -> str:
-    """Say how a result differs from what it must be, or nothing."""
+    """Write how a result differs from the expected one; nothing if it agrees."""
     dtype, shape = namespace.dtype_name(found.dtype), tuple(found.shape)
     if (dtype, shape) != (expected.dtype.name, expected.shape):
         return f"{name} is {dtype} {shape}, must be {expected.dtype.name} {expected.shape}"
-    if expected.size == 0:  # nothing to fetch: mlx waits for ever where it evaluates an empty product
+    if expected.size == 0:  # mlx hangs when it evaluates an empty product
         return ""
     values = namespace.to_numpy(found)
     if values.shape != expected.shape:
@@ -181,7 +180,7 @@ def _unlike(name: str, found: Array, expected: NumPyArray, rtol: float) -> str:
     return f"{name} in {dtype} is off by {off:.2g}"
 
 
-# What is tried.
+# The checks.
 
 
 def _round_trip(xp: Any, dtype: str) -> str:
@@ -190,7 +189,7 @@ def _round_trip(xp: Any, dtype: str) -> str:
 
 
 def _result(xp: Any, name: str, dtypes: list[str]) -> str:
-    """Compare one of Y, dX, dW and dB with its literal form, and hold it to its identity."""
+    """Compare one of Y, dX, dW and dB with its literal form, and check its identity."""
     for dtype in dtypes:
         hosts = _batch(dtype)
         X, W, B, dY = (_given(xp, array) for array in hosts.values())
@@ -206,7 +205,7 @@ def _result(xp: Any, name: str, dtypes: list[str]) -> str:
 
 
 def _both(name: str, hosts: dict[str, NumPyArray], X: Array, W: Array, B: Array, dY: Array) -> tuple[Array, NumPyArray]:
-    """Return what the layer makes, and the literal form of it."""
+    """Return a result of the layer, and its literal form."""
     if name == "Y":
         return _linear.forward(X, W, B), reference_forward(hosts["X"], hosts["W"], hosts["B"])
     expected = reference_backward(hosts["X"], hosts["W"], hosts["dY"])
@@ -224,7 +223,7 @@ def _compared(hosts: dict[str, NumPyArray], X: Array, W: Array, B: Array, dY: Ar
 
 
 def _views(xp: Any) -> str:
-    """Every second row of X and dY, every second number of B, and a transposed W."""
+    """Take every second row of X and dY, every second entry of B, and a transposed W."""
     hosts = _batch("float32")
     X, dY, B = (_given(xp, np.repeat(hosts[name], 2, axis=0)) for name in ("X", "dY", "B"))
     W = einsum("sc->cs", _given(xp, np.ascontiguousarray(hosts["W"].T)))
@@ -232,10 +231,10 @@ def _views(xp: Any) -> str:
 
 
 def _long_sums(xp: Any) -> str:
-    """Equal numbers, of which a plain sum drifts the most, and random ones, which tell the rows apart.
+    """Sum equal numbers, for which a plain sum has the largest error, and random ones, which distinguish rows.
 
-    All are positive, so that the largest number is the scale. dY is the sum of the features: a row of X with another
-    row of dY gives less on average.
+    All are positive, so that the largest number is the scale. dY is the sum of the features: pairing a row of X with
+    the wrong row of dY gives less on average.
     """
     equal = np.full((MANY_ROWS, 2), 0.1, "float32")
     random = np.random.default_rng(0).random((MANY_ROWS, 2), "float32")
@@ -268,7 +267,7 @@ def _equation(xp: Any, equation: str, hosts: list[NumPyArray]) -> str:
 
 
 def _differing_sizes(xp: Any) -> str:
-    """Neither a wrong number of features nor a size of 1 may be taken for another."""
+    """Check that a wrong number of features and a size of 1 are refused."""
     hosts = _batch("float32")
     X, W, B = (_given(xp, hosts[name]) for name in ("X", "W", "B"))
     for what, wrong in (("X of C - 1 features", (X[:, 1:], W, B)), ("B of one number", (X, W, B[:1]))):

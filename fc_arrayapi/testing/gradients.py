@@ -28,7 +28,7 @@ IDENTITIES = {
     "dW": "<dY, X U> = <dW, U>",
     "dB": "<dY, 1 U> = <dB, U>",
 }
-# A longer sum must be no less accurate: one call of matmul is never longer in the layer.
+# Longer sums must be as accurate: one call of matmul in the layer is never longer.
 LONGEST_SUM = 131072
 
 
@@ -39,17 +39,17 @@ class GradientCheck:
     Parameters
     ----------
     name : {"Y", "dX", "dW", "dB"}
-        What was checked.
+        The result that was checked.
     identity : str
-        What must hold.
+        The identity that must hold.
     off : float
-        By how much it does not: the difference of both sides, the largest of all rows, columns
-        and directions, relative to the root of the sum of the squares of the products in them.
-        Infinity where nothing could be compared.
+        The error: the largest difference of both sides over all rows, columns and directions,
+        relative to the root of the sum of squares of the products in them. Infinity if nothing
+        could be compared.
     tolerance : float
-        What rounding may do.
+        The largest error that rounding explains.
     why : str
-        Why nothing could be compared, a shape or a dtype; empty where it was.
+        Why nothing could be compared, a shape or a dtype; otherwise empty.
     """
 
     name: str
@@ -71,7 +71,7 @@ class GradientCheck:
 
 @dataclass(frozen=True, repr=False)
 class GradientReport:
-    """What `check_gradients` found; it prints as a table.
+    """The result of `check_gradients`; it prints as a table.
 
     Parameters
     ----------
@@ -120,8 +120,7 @@ def check_gradients(
     Parameters
     ----------
     X : array, shape (..., C)
-        The batch, of finite numbers, as are its products: what is inf or nan can not be compared
-        and counts as wrong.
+        The batch. It and its products must be finite: inf and nan count as wrong.
     W : array, shape (C, S)
         The weight.
     B : array, shape (S,), or None
@@ -131,12 +130,12 @@ def check_gradients(
     forward : callable, optional
         ``forward(X, W, B)``, which returns Y; by default that of the package.
     backward : callable, optional
-        ``backward(X, W, dY)``, which returns dX, dW and dB; one that is None is not checked.
-        By default that of the package.
+        ``backward(X, W, dY)``, which returns dX, dW and dB; None is not checked. By default
+        that of the package.
     directions : int
-        How many random directions are tried, at least one.
+        The number of random directions, at least one.
     seed : int
-        Of the directions.
+        The seed of the directions.
 
     Returns
     -------
@@ -145,24 +144,24 @@ def check_gradients(
     Raises
     ------
     AssertionError
-        If an identity does not hold, or a result has not the shape or the dtype that it must
-        have. The message names each formula and says how far it is off.
+        If an identity does not hold, or a result has the wrong shape or dtype. The message
+        names each identity with its error.
     TypeError, ValueError
-        As `forward` and `backward` of the package, for arrays that do not fit; also if what
-        `forward` or `backward` returns is not as above, or `directions` is no whole number.
+        As `forward` and `backward` of the package; also if `forward` or `backward` returns
+        anything else than above, or `directions` is not a positive integer.
 
     Notes
     -----
     The tolerance is 8 eps sqrt(n): eps is that of the dtype to which the arguments are promoted,
     and n the length of the sum in each entry, C for Y, S for dX, and N for dW and dB, yet at most
-    131,072, since a longer sum is no less accurate if it is made well. It is relative to the
+    131,072, since longer sums can be as accurate. It is relative to the
     root of the sum of the squares of all products on both sides.
 
-    Smaller errors can't be told from rounding. In float32, where all products have one sign, a
-    backward pass may forget 45 rows of 131,072, or one row in 2900 of a longer batch, and pass;
-    among 10,000 rows a single one is found, and where signs are random, among a million. Y and dX
-    are compared row by row, and dW by rows and columns: an error is not seen where it is below
-    the tolerance times the largest number of its row, and for dW of its column too.
+    Smaller errors look like rounding. In float32 with products of one sign, a backward pass that
+    misses 45 rows of 131,072, or one row in 2900 of a longer batch, still passes; a single missing
+    row is found among 10,000, and with random signs among a million. Y and dX are compared row by
+    row, dW by rows and columns: an error below the tolerance times the largest number of its row,
+    and for dW of its column, is not found.
 
     Dask arrays are read in one pass, block by block. Only a few numbers for each feature, dW and dB are held.
 
@@ -230,11 +229,11 @@ def examine(
     return GradientReport(tuple(found))
 
 
-# What must be right before anything is compared.
+# Checks of the results before anything is compared.
 
 
 def _results(xp: Namespace, Y: Any, gradients: Any) -> dict[str, Array]:
-    """Return what both functions made, by name and without None, after checking that these are arrays."""
+    """Return the results of both functions by name, without None, after checking that they are arrays."""
     if not (isinstance(gradients, Sequence) and len(gradients) == 3):
         count = f" of {len(gradients)}" if isinstance(gradients, Sequence) else ""
         raise TypeError(
@@ -261,7 +260,7 @@ def _is_array(result: Any, in_blocks: bool) -> bool:
 
 
 def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> GradientCheck | None:
-    """Say so if a result has not the shape or the dtype that it must have; unknown sizes fit."""
+    """Return a failed check if a result has the wrong shape or dtype; unknown sizes are accepted."""
     fits = len(result.shape) == len(shape) and all(
         own == wanted or own != own or wanted != wanted for own, wanted in zip(result.shape, shape, strict=True)
     )
@@ -273,12 +272,12 @@ def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> Gradi
 
 
 def _limits(dtype: Any) -> tuple[float, float]:
-    """Return the distance from 1 to the next number, and the smallest normal number.
+    """Return eps and the smallest normal number of a dtype.
 
-    Of a wider dtype those of float64, in which both sides are worked out.
+    For wider dtypes those of float64, in which both sides are computed.
     """
     name = namespace.dtype_name(dtype)
-    if name == "bfloat16":  # which NumPy has not; it has the exponents of float32
+    if name == "bfloat16":  # not in NumPy; it has the exponents of float32
         return 2.0**-7, float(np.finfo("float32").tiny)
     own, float64 = np.finfo(name), np.finfo("float64")
     return float(max(own.eps, float64.eps)), float(max(own.tiny, float64.tiny))

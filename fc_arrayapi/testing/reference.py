@@ -1,8 +1,8 @@
 """The layer's formulas in their most literal form.
 
-These are the broadcasting forms that the derivation starts from: every product is written
-out as an entry of an array (N, C, S), and one axis is summed. They are slow, need N*C*S
-numbers of memory, and are easy to read. The tests compare every library with them.
+These are the broadcasting forms from which the derivation starts: every product is an entry of
+an array (N, C, S), and one axis is summed. They are slow, allocate N*C*S numbers, and are easy
+to read. The tests compare every library with them.
 """
 
 from __future__ import annotations
