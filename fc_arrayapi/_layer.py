@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, get_args, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 
 from . import _linear
 from ._arrays import namespace
-from ._arrays.libraries import NumPyArray, library
+from ._arrays.libraries import NumPyArray
 from ._arrays.on_import import on_import
 from ._arrays.types import (
     ArrayT,
@@ -30,12 +31,23 @@ from ._files import weights
 from ._files.disk import AnyPath
 from ._gradients import Gradients
 from ._math import checks, equations
+from ._pytree import make_pytree
+from ._torch_linear import linear_of, parameters_of
 
 if TYPE_CHECKING:
     import torch
 
 Initializer = Literal["glorot_uniform", "he_uniform", "lecun_normal", "zeros"]
 INITIALIZERS: tuple[Initializer, ...] = get_args(Initializer)
+
+
+class _InitOptions(TypedDict, total=False):
+    """The options of `FullyConnected.init` that do not change the type of the layer."""
+
+    seed: int
+    initializer: Initializer
+    dtype: Any
+    device: Any
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -232,42 +244,17 @@ class FullyConnected(Generic[WeightT, BiasT]):
     @overload
     @classmethod
     def init(
-        cls,
-        C: int,
-        S: int,
-        *,
-        seed: int = ...,
-        initializer: Initializer = ...,
-        bias: Literal[True] = ...,
-        dtype: Any = ...,
-        device: Any = ...,
+        cls, C: int, S: int, *, bias: Literal[True] = ..., **options: Unpack[_InitOptions]
     ) -> FullyConnected[NumPyArray, NumPyArray]: ...
     @overload
     @classmethod
     def init(
-        cls,
-        C: int,
-        S: int,
-        *,
-        seed: int = ...,
-        initializer: Initializer = ...,
-        bias: Literal[False],
-        dtype: Any = ...,
-        device: Any = ...,
+        cls, C: int, S: int, *, bias: Literal[False], **options: Unpack[_InitOptions]
     ) -> FullyConnected[NumPyArray, None]: ...
     @overload
     @classmethod
     def init(
-        cls,
-        C: int,
-        S: int,
-        *,
-        seed: int = ...,
-        initializer: Initializer = ...,
-        bias: bool = ...,
-        xp: Any,
-        dtype: Any = ...,
-        device: Any = ...,
+        cls, C: int, S: int, *, xp: Any, bias: bool = ..., **options: Unpack[_InitOptions]
     ) -> FullyConnected[Any, Any]: ...
     @classmethod
     def init(
@@ -467,14 +454,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         >>> fc.FullyConnected.from_torch(torch.nn.Linear(3, 2))
         FullyConnected(C=3, S=2, bias=True, dtype=float32, xp=torch, device=cpu)
         """
-        torch = _torch()
-        if not isinstance(module, torch.nn.Linear):
-            raise TypeError(f"from_torch takes a torch.nn.Linear, not a {type(module).__qualname__}")
-        xp = namespace.of(module.weight.detach())
-        return cls(
-            xp.asarray(module.weight.detach().T, copy=True),
-            None if module.bias is None else xp.asarray(module.bias.detach(), copy=True),
-        )
+        return cls(*parameters_of(module))
 
     def to_torch(self) -> torch.nn.Linear:
         """Return a ``torch.nn.Linear`` with copies of W and B.
@@ -500,50 +480,12 @@ class FullyConnected(Generic[WeightT, BiasT]):
         >>> fc.FullyConnected(np.ones((3, 2)), np.zeros(2)).to_torch()
         Linear(in_features=3, out_features=2, bias=True)
         """
-        torch = _torch()
-        B: Any = self.B
-        if B is not None:
-            w, b = namespace.dtype_name(self.W.dtype), namespace.dtype_name(B.dtype)
-            if w != b:
-                raise TypeError(
-                    f"to_torch: W has dtype {w} and B has {b}; a torch.nn.Linear has one dtype: convert one of them "
-                    f"first, for example FullyConnected(W, xp.astype(B, xp.{w}))"
-                )
-        weight = _tensor(self.W).T
-        module = torch.nn.utils.skip_init(
-            torch.nn.Linear, *self.W.shape, bias=self.B is not None, device=weight.device, dtype=weight.dtype
-        )
-        with torch.no_grad():
-            module.weight.copy_(weight)
-            if self.B is not None:
-                module.bias.copy_(_tensor(self.B))
-        return module
+        return linear_of(self.W, self.B)
 
     def __repr__(self) -> str:
         if not (namespace.is_array(self.W) and self.W.ndim == 2):  # JAX puts anything in the place of arrays
             return f"FullyConnected(W={self.W!r}, B={self.B!r})"
         return f"FullyConnected(C={self.C}, S={self.S}, bias={self.B is not None}, {namespace.describe(self.W)})"
-
-
-def _make_pytree(jax: Any) -> None:
-    """Register the layer as a pytree with the leaves W and B, unchecked: JAX puts other objects in their place."""
-
-    def unflatten(_: None, leaves: Sequence[Any]) -> FullyConnected[Any, Any]:
-        layer = object.__new__(FullyConnected)
-        for name, leaf in zip(("W", "B"), leaves, strict=True):
-            object.__setattr__(layer, name, leaf)
-        return layer
-
-    key = jax.tree_util.GetAttrKey
-    jax.tree_util.register_pytree_with_keys(
-        FullyConnected,
-        lambda layer: (((key("W"), layer.W), (key("B"), layer.B)), None),
-        unflatten,
-        lambda layer: ((layer.W, layer.B), None),
-    )
-
-
-on_import("jax", _make_pytree)
 
 
 def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> NumPyArray:
@@ -561,21 +503,4 @@ def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> NumPyAr
     raise ValueError(f"initializer is {initializer!r}: choose one of {', '.join(map(repr, INITIALIZERS))}")
 
 
-def _torch() -> Any:
-    """Import torch, only when it is used."""
-    try:
-        import torch
-    except ImportError:
-        raise ImportError("a torch.nn.Linear needs PyTorch: pip install torch") from None
-    return torch
-
-
-def _tensor(array: Any) -> Any:
-    """Convert an array to torch without changing its dtype."""
-    torch = _torch()
-    if isinstance(array, torch.Tensor):
-        return array.detach()
-    if library(namespace.of(array)).dlpack_to_torch:  # keeps bfloat16, and the device
-        return torch.from_dlpack(array)
-    host = namespace.to_numpy(array)
-    return torch.from_numpy(host.astype(host.dtype.newbyteorder("=")))
+on_import("jax", partial(make_pytree, FullyConnected))
