@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from helpers.assertions import assert_array, nothing_computes
+from helpers.assertions import assert_array, nothing_computes, refused
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace
@@ -114,24 +114,23 @@ def test_gradients_of_micro_batches_add_up(backend, batch):
 def test_gradients_that_do_not_belong_together_are_not_added(backend, batch):
     X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
     whole = fc.backward(X, W, dY)
-    with pytest.raises(ValueError, match=r"^dX is None in one of the two: ask backward for the same needs both times$"):
+    with refused(ValueError, "dX is None", "needs"):
         whole + fc.backward(X, W, dY, needs=("dW", "dB"))
     # (1, 3) and (4, 3) would broadcast.
     narrow = whole._replace(dW=backend.asarray(batch["W"][:1]))
-    with pytest.raises(
-        ValueError, match=r"^axis 0 of dW: one has 4, the other has 1; dW has shape \(4, 3\) in one and "
-    ):
+    with refused(ValueError, "axis 0 of dW", "one has 4", "other has 1", "dW has shape (4, 3)", "(1, 3)"):
         whole + narrow
     sample = fc.backward(X[0, :], W, dY[0, :])
-    with pytest.raises(ValueError, match=r"^dX has shape \(4,\), no batch axis to join along: give X one, \(1, C\)$"):
+    with refused(ValueError, "dX has shape (4,)", "batch axis", "(1, C)"):
         sample + sample
     with pytest.raises(TypeError):
         whole + tuple(whole)
     for multiply in (lambda: whole * 2, lambda: 2 * whole):
-        with pytest.raises(TypeError, match=r"^Gradients are not multiplied as a whole: scale the part, "):
+        with refused(TypeError, "Gradients", "0.1 * grads.dW"):
             multiply()
     if backend.module != "numpy":
-        with pytest.raises(TypeError, match=r"^dX is .* array, the other dX is a numpy array: all arrays must come "):
+        article = "an" if backend.module[0] == "a" else "a"
+        with refused(TypeError, f"dX is {article} {backend.module} array", "the other dX is a numpy array"):
             whole + fc.backward(batch["X"], batch["W"], batch["dY"])
 
 
@@ -238,20 +237,20 @@ def test_forward_holds_nothing_of_the_size_of_y_beside_it(backend):
 
 def test_needs_and_acc_dtype_are_checked(backend, batch):
     X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
-    with pytest.raises(ValueError, match=r"^needs has 'dw': the gradients are 'dX', 'dW', 'dB'$"):
+    with refused(ValueError, "needs has 'dw'", "'dX'", "'dW'", "'dB'"):
         fc.backward(X, W, dY, needs=("dw",))
     for needs in ("dW", None, 5):
-        message = rf"^needs is {needs!r}: write a tuple of names, for example needs=\('dW', 'dB'\)$"
-        with pytest.raises(TypeError, match=message):
+        with refused(TypeError, f"needs is {needs!r}", "needs=('dW', 'dB')"):
             fc.backward(X, W, dY, needs=needs)
     for call in (
         lambda dtype: fc.backward(X, W, dY, acc_dtype=dtype),
         lambda dtype: fc.grad_weight(X, dY, acc_dtype=dtype),
         lambda dtype: fc.grad_bias(dY, acc_dtype=dtype),
     ):
-        with pytest.raises(TypeError, match=r"^acc_dtype is .*int32.*: give a real floating dtype of "):
-            call(backend.dtype("int32"))
-        with pytest.raises(TypeError, match=r"^acc_dtype is 'float33': give a real floating dtype of "):
+        integers = backend.dtype("int32")
+        with refused(TypeError, f"acc_dtype is {integers!r}", f"of {backend.module}", "'float32'"):
+            call(integers)
+        with refused(TypeError, "acc_dtype is 'float33'", f"of {backend.module}", "'float32'"):
             call("float33")
         call("float32")
 
