@@ -1,11 +1,11 @@
-"""What einsum refuses: sizes that differ, malformed subscripts and paths, operands of no use; each with the facts of its message."""
+"""What einsum refuses: sizes that differ, malformed subscripts and paths, operands of no use; with the facts told."""
 
 from __future__ import annotations
 
 import numpy as np
 import opt_einsum
 import pytest
-from helpers.assertions import lacks, nothing_computes, refused
+from helpers.assertions import nothing_computes, refused
 from helpers.equations import reference
 
 import fc_arrayapi as fc
@@ -44,62 +44,13 @@ MALFORMED = [
     ("a..b", 1, ("Invalid Ellipses.",)),
     ("...a...", 1, ("Invalid Ellipses.",)),
     ("...abc", 1, ("Ellipses lengths do not match.",)),
-    (
-        "a1",
-        1,
-        (
-            "'1'",
-            "letter",
-        ),
-    ),
-    (
-        "a$",
-        1,
-        (
-            "'$'",
-            "letter",
-        ),
-    ),
-    (
-        "a\tb",
-        1,
-        (
-            r"'\t'",
-            "letter",
-        ),
-    ),
-    (
-        "abc",
-        1,
-        (
-            "operand 0 has 2 axes",
-            "3",
-        ),
-    ),
-    (
-        "a,ab",
-        2,
-        (
-            "operand 0 has 2 axes",
-            "1",
-        ),
-    ),
-    (
-        "",
-        1,
-        (
-            "operand 0 has 2 axes",
-            "0",
-        ),
-    ),
-    (
-        "ab,ab->a,b",
-        2,
-        (
-            "output",
-            "','",
-        ),
-    ),
+    ("a1", 1, ("'1'", "letter")),
+    ("a$", 1, ("'$'", "letter")),
+    ("a\tb", 1, (r"'\t'", "letter")),
+    ("abc", 1, ("operand 0 has 2 axes", "3")),
+    ("a,ab", 2, ("operand 0 has 2 axes", "1")),
+    ("", 1, ("operand 0 has 2 axes", "0")),
+    ("ab,ab->a,b", 2, ("output", "','")),
     ("ab", 0, ("no operands",)),
 ]
 

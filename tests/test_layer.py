@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 
 import numpy as np
 import pytest
-from helpers.assertions import assert_array
+from helpers.assertions import assert_array, refused
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace
@@ -88,15 +87,15 @@ def test_init_without_features():
 
 
 def test_init_refuses_what_it_does_not_know():
-    with pytest.raises(ValueError, match=r"^initializer is 'xavier': choose one of 'glorot_uniform', 'he_uniform', "):
+    with refused(
+        ValueError, "initializer is 'xavier'", "'glorot_uniform'", "'he_uniform'", "'lecun_normal'", "'zeros'"
+    ):
         fc.FullyConnected.init(2, 2, initializer="xavier")
     for size in (-1, 2.0, True, None):
-        with pytest.raises(ValueError, match=rf"^C is {size}: the number of features is a whole number, 0 or more$"):
+        with refused(ValueError, f"C is {size}", "whole number", "0"):
             fc.FullyConnected.init(size, 2)
     for dtype in ("float31", "int64", "pi", np.int8, 5):
-        with pytest.raises(
-            TypeError, match=r"^dtype is .*: give a real floating dtype of numpy, for example 'float32'$"
-        ):
+        with refused(TypeError, f"dtype is {dtype!r}", "of numpy", "'float32'"):
             fc.FullyConnected.init(2, 2, dtype=dtype)
 
 
@@ -159,7 +158,7 @@ def test_from_torch_and_to_torch_turn_the_weight(backend, batch):
 def test_a_missing_torch_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     for call in (fc.FullyConnected(np.ones((2, 1))).to_torch, lambda: fc.FullyConnected.from_torch(None)):
-        with pytest.raises(ImportError, match=r"^a torch.nn.Linear needs PyTorch: pip install torch$"):
+        with refused(ImportError, "torch.nn.Linear", "pip install torch"):
             call()
 
 
@@ -174,17 +173,14 @@ def test_to_torch_from_other_libraries_and_dtypes(backend, batch):
         assert linear.bias is None
     half = fc.FullyConnected(backend.asarray(batch["W"]).to(torch.bfloat16)).to_torch()
     assert half.weight.dtype == torch.bfloat16
-    with pytest.raises(TypeError, match=r"^from_torch takes a torch.nn.Linear, not a ReLU$"):
+    with refused(TypeError, "from_torch", "torch.nn.Linear", "ReLU"):
         fc.FullyConnected.from_torch(torch.nn.ReLU())
 
 
 @pytest.mark.only("torch")
 def test_to_torch_rounds_no_bias(backend):
-    message = (
-        "to_torch: W has dtype float32 and B has float64; a torch.nn.Linear has one dtype: convert one of them first, "
-        "for example FullyConnected(W, xp.astype(B, xp.float32))"
-    )
+    convert = "FullyConnected(W, xp.astype(B, xp.float32))"
     W, B = np.ones((2, 2), "float32"), np.full(2, 1 + 1e-9)
     for layer in (fc.FullyConnected(W, B), fc.FullyConnected(backend.asarray(W), backend.asarray(B))):
-        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        with refused(TypeError, "to_torch", "W has dtype float32", "B has float64", convert):
             layer.to_torch()

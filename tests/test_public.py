@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.assertions import assert_array
+from helpers.assertions import assert_array, refused
 
 import fc_arrayapi as fc
 from fc_arrayapi import testing
@@ -55,7 +55,7 @@ def test_pickles_name_the_public_path(backend, batch):
 
 
 def test_a_misspelt_name_is_an_error():
-    with pytest.raises(AttributeError, match="module 'fc_arrayapi' has no attribute 'forwrd'"):
+    with refused(AttributeError, "'fc_arrayapi'", "attribute 'forwrd'"):
         fc.forwrd  # noqa: B018
 
 
@@ -109,7 +109,7 @@ def test_astype_converts_weight_and_bias(backend, batch, bias):
         assert narrow.B is None
     assert layer.astype(layer.dtype).W is layer.W
     for dtype in (None, "int32", "no_dtype"):
-        with pytest.raises(TypeError, match=f"dtype is '?{dtype}'?: "):
+        with refused(TypeError, f"dtype is {str(dtype)!r}", f"of {backend.module}", "'float32'"):
             layer.astype(dtype)
 
 
@@ -120,9 +120,9 @@ def test_to_device_keeps_the_numbers(backend, batch):
     assert_array(moved.B, batch["B"], like=layer.W, rtol=0)
 
 
-@pytest.mark.parametrize(("sizes", "call"), [((4, 3), r"init\(4, 3\)"), ((4,), r"init\(4, S\)")])
+@pytest.mark.parametrize(("sizes", "call"), [((4, 3), "init(4, 3)"), ((4,), "init(4, S)")])
 def test_sizes_are_refused_with_the_call_of_init(sizes, call):
-    with pytest.raises(TypeError, match=rf"FullyConnected\.{call}"):
+    with refused(TypeError, f"FullyConnected.{call}"):
         fc.FullyConnected(*sizes)
 
 
@@ -132,17 +132,17 @@ def test_sizes_are_refused_with_the_call_of_init(sizes, call):
 @pytest.mark.parametrize(
     ("act", "advice"),
     [
-        (lambda a, b: a == b, r"\(a\.dW == b\.dW\)\.all\(\)"),
-        (lambda a, b: a != b, r"\(a\.dW == b\.dW\)\.all\(\)"),
-        (lambda a, b: a - b, r"a\.dW - b\.dW"),
-        (lambda a, b: a / 2, r"grads\.dW / N"),
-        (lambda a, b: a * 2, r"0\.1 \* grads\.dW"),
-        (lambda a, b: 2 * a, r"0\.1 \* grads\.dW"),
+        (lambda a, b: a == b, "(a.dW == b.dW).all()"),
+        (lambda a, b: a != b, "(a.dW == b.dW).all()"),
+        (lambda a, b: a - b, "a.dW - b.dW"),
+        (lambda a, b: a / 2, "grads.dW / N"),
+        (lambda a, b: a * 2, "0.1 * grads.dW"),
+        (lambda a, b: 2 * a, "0.1 * grads.dW"),
     ],
 )
 def test_gradients_that_are_taken_as_one_number_say_what_to_do(batch, act, advice):
     grads = fc.backward(batch["X"], batch["W"], batch["dY"])
-    with pytest.raises(TypeError, match=f"^Gradients are not .*, for example {advice}$"):
+    with refused(TypeError, "Gradients", advice):
         act(grads, grads)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import re
 import types
 
 import numpy as np
 import pytest
-from helpers.assertions import nothing_computes
+from helpers.assertions import lacks, nothing_computes, refused
 
 import fc_arrayapi as fc
 from fc_arrayapi import _linear
@@ -141,10 +140,13 @@ def test_gradients_wider_than_the_comparison_pass(backend, rng, scale):
 @pytest.mark.parametrize("fault", WRONG_FORWARD)
 def test_a_wrong_forward_is_found(backend, rng, fault):
     arrays = of_backend(backend, square(rng))
-    with pytest.raises(
-        AssertionError, match=r"^Y: Y r = X \(W r\) \+ B r is off by [\d.]+, rounding makes \S+ at most"
-    ):
+    with pytest.raises(AssertionError) as raised:
         fc.testing.check_gradients(*arrays, forward=WRONG_FORWARD[fault])
+    first = str(raised.value).split("\n")[0]
+    assert first.startswith(f"Y: {gradients.IDENTITIES['Y']} ")
+    Y = gradients.examine(*arrays, forward=WRONG_FORWARD[fault]).checks[0]
+    assert Y.name == "Y"
+    assert lacks(first, f"{Y.off:.2g}", f"{Y.tolerance:.2g}") == []
 
 
 @pytest.mark.parametrize("fault", WRONG_BACKWARD)
@@ -157,7 +159,7 @@ def test_a_wrong_gradient_is_found_and_no_other_is_blamed(backend, rng, fault, d
     with pytest.raises(AssertionError) as raised:
         fc.testing.check_gradients(*arrays, backward=with_backward(**{name: make}))
     first, *table = str(raised.value).split("\n")
-    assert first.startswith(f"{name}: {gradients.IDENTITIES[name]} is off by ")
+    assert first.startswith(f"{name}: {gradients.IDENTITIES[name]} ")
     assert "\n".join(table) == str(report)
 
 
@@ -166,16 +168,20 @@ def test_a_result_of_another_shape_or_dtype_is_named(backend, batch):
     backward = with_backward(dW=lambda X, W, dY: fc.grad_weight(dY, X), dB=lambda X, W, dY: dY)
     with pytest.raises(AssertionError) as raised:
         fc.testing.check_gradients(X, W, B, dY, backward=backward)
-    first = str(raised.value).split("\n")[0]
-    assert first.startswith(
-        "dW: is float64 (3, 4), must be float64 (4, 3); dB: is float64 (7, 3), must be float64 (3,)"
-    )
+    dW, dB = str(raised.value).split("\n")[0].split("; ")
+    assert dW.startswith("dW: ")
+    assert lacks(dW, "is float64 (3, 4)", "be float64 (4, 3)") == []
+    assert dB.startswith("dB: ")
+    assert lacks(dB, "is float64 (7, 3)", "be float64 (3,)") == []
 
     def narrow(X, W, B):
         return cast(fc.forward(X, W, B), backend.dtype("float32"))
 
-    with pytest.raises(AssertionError, match=r"^Y: is float32 \(7, 3\), must be float64 \(7, 3\)"):
+    with pytest.raises(AssertionError) as raised:
         fc.testing.check_gradients(X, W, B, dY, forward=narrow)
+    first = str(raised.value).split("\n")[0]
+    assert first.startswith("Y: ")
+    assert lacks(first, "is float32 (7, 3)", "be float64 (7, 3)") == []
 
 
 def test_a_result_that_is_not_compared_says_why(backend, batch):
@@ -183,47 +189,35 @@ def test_a_result_that_is_not_compared_says_why(backend, batch):
     report = gradients.examine(*arrays, forward=lambda X, W, B: fc.forward(X, W[:, :2], B[:2]))
     assert [check.name for check in report.checks] == ["Y", "dX", "dW", "dB"]  # without Y there is no difference
     Y, *others = report.checks
-    why = "is float64 (7, 2), must be float64 (7, 3)"
-    assert (Y.identity, Y.off, Y.why, str(Y)) == (gradients.IDENTITIES["Y"], np.inf, why, f"Y: {why}")
-    assert str(report).splitlines()[1].startswith(f"Y     {why}  inf ")
+    assert lacks(Y.why, "is float64 (7, 2)", "be float64 (7, 3)") == []
+    assert (Y.identity, Y.off, str(Y)) == (gradients.IDENTITIES["Y"], np.inf, f"Y: {Y.why}")
+    assert str(report).splitlines()[1].startswith(f"Y     {Y.why}  inf ")
     assert all(check.ok and not check.why for check in others)
 
 
-TRIPLE = "return (dX, dW, dB), with None for one that is not to be checked"
+TRIPLE = "(dX, dW, dB)"
 RETURNED = {
-    # what forward and backward return instead: (option, function, message)
-    "no Y": (
-        "forward",
-        lambda X, W, B: None,
-        "forward returns None for Y: return an array of LIBRARY, the library of X",
-    ),
-    "a list": (
-        "forward",
-        lambda X, W, B: [[1.0]],
-        "forward returns a list for Y: return an array of LIBRARY, the library of X",
-    ),
-    "no gradients": ("backward", lambda X, W, dY: None, f"backward returns None: {TRIPLE}"),
-    "two gradients": ("backward", lambda X, W, dY: (X, W), f"backward returns a tuple of 2: {TRIPLE}"),
-    "a number": (
-        "backward",
-        lambda X, W, dY: (None, None, 1.0),
-        "backward returns a float for dB: return an array of LIBRARY, the library of X",
-    ),
+    # what forward and backward return instead: (option, function, facts of the message)
+    "no Y": ("forward", lambda X, W, B: None, ("forward", "None for Y", "array of LIBRARY")),
+    "a list": ("forward", lambda X, W, B: [[1.0]], ("forward", "list for Y", "array of LIBRARY")),
+    "no gradients": ("backward", lambda X, W, dY: None, ("backward", "returns None", TRIPLE)),
+    "two gradients": ("backward", lambda X, W, dY: (X, W), ("backward", "tuple of 2", TRIPLE)),
+    "a number": ("backward", lambda X, W, dY: (None, None, 1.0), ("backward", "float for dB", "array of LIBRARY")),
 }
 
 
 @pytest.mark.parametrize("case", RETURNED)
 def test_what_is_no_result_is_refused(backend, batch, case):
-    option, function, message = RETURNED[case]
-    message = message.replace("LIBRARY", backend.module)
-    with nothing_computes(backend), pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+    option, function, facts = RETURNED[case]
+    facts = [fact.replace("LIBRARY", backend.module) for fact in facts]
+    with nothing_computes(backend), refused(TypeError, *facts):
         fc.testing.check_gradients(*of_backend(backend, batch.values()), **{option: function})
 
 
 @pytest.mark.only("dask.array")
 def test_a_lazy_batch_has_lazy_results(backend, batch):
     arrays = of_backend(backend, batch.values())
-    with pytest.raises(TypeError, match=r"^forward returns a numpy.ndarray for Y: return an array of dask.array, the "):
+    with refused(TypeError, "forward", "numpy.ndarray for Y", "array of dask.array"):
         fc.testing.check_gradients(*arrays, forward=lambda X, W, B: np.zeros(X.shape[:1] + W.shape[1:]))
     sums = with_backward(
         **{name: lambda X, W, dY, n=name: fc.compute(getattr(fc.backward(X, W, dY), n))[0] for name in ("dW", "dB")}
@@ -322,12 +316,12 @@ def test_numbers_of_parts_of_the_batch_are_merged_to_those_of_the_whole(backend,
 
 def test_arguments_that_do_not_fit_are_refused_as_by_the_layer(rng):
     X, W, B, dY = square(rng)
-    with pytest.raises(ValueError, match="axis c"):
+    with refused(ValueError, "axis c", "X has 4", "W has 3"):
         fc.testing.check_gradients(X, W[1:], B, dY)
-    with pytest.raises(ValueError, match="directions is 0: give at least one"):
+    with refused(ValueError, "directions is 0", "one"):
         fc.testing.check_gradients(X, W, B, dY, directions=0)
     for directions in (1.5, "3", None):
-        with pytest.raises(TypeError, match=rf"^directions is {directions!r}: give a whole number, at least one$"):
+        with refused(TypeError, f"directions is {directions!r}", "whole number"):
             fc.testing.check_gradients(X, W, B, dY, directions=directions)
     assert fc.testing.check_gradients(X, W, B, dY, directions=np.int64(2)).ok
 
@@ -438,7 +432,7 @@ def test_a_wrong_result_is_named(few_rows, backend, monkeypatch, name):
     why = failed(fc.testing.check_backend(backend.xp))
     assert name in why
     assert not why.keys() & (RESULTS_OF.keys() - {name})
-    assert why[name].startswith(f"{name} in float32 is off by ")
+    assert why[name].startswith(f"{name} in float32 ")
 
 
 def test_a_gradient_that_is_none_is_found_though_the_literal_form_agrees(few_rows, monkeypatch):
@@ -447,7 +441,7 @@ def test_a_gradient_that_is_none_is_found_though_the_literal_form_agrees(few_row
 
     monkeypatch.setattr(_linear, "backward", wrong(_linear.backward))
     monkeypatch.setattr(backends, "reference_backward", wrong(backends.reference_backward))
-    assert failed(fc.testing.check_backend(np))["dB"].startswith("float32: dB: <dY, 1 U> = <dB, U> is off by ")
+    assert failed(fc.testing.check_backend(np))["dB"].startswith("float32: dB: <dY, 1 U> = <dB, U> ")
 
 
 def fake_library(**changed):
@@ -510,14 +504,16 @@ def test_a_library_of_the_standard_passes(few_rows):
 def test_arrays_of_float32_for_float64_are_found_and_said_once(few_rows):
     xp = fake_library(asarray=lambda array, dtype=None, device=None: np.asarray(array, dtype="float32"))
     assert failed(fc.testing.check_backend(xp)).keys() == {"float64"}
-    assert failed(fc.testing.check_backend(xp))["float64"] == "an array is float32 (50, 7), must be float64 (50, 7)"
+    why = failed(fc.testing.check_backend(xp))["float64"]
+    assert lacks(why, "is float32 (50, 7)", "be float64 (50, 7)") == []
+    assert why.count("float32") == 1
 
 
 def test_results_of_float32_for_float64_are_found(few_rows):
     xp = fake_library(matmul=lambda a, b: np.matmul(a, b).astype("float32"))
     why = failed(fc.testing.check_backend(xp))
-    assert why["dX"] == "dX is float32 (50, 7), must be float64 (50, 7)"
-    assert why["dW"].startswith("dW in float64 is off by ")  # the layer rounds sums to their dtype
+    assert lacks(why["dX"], "dX is float32 (50, 7)", "be float64 (50, 7)") == []
+    assert why["dW"].startswith("dW in float64 ")  # the layer rounds sums to their dtype
 
 
 def test_products_in_half_precision_are_found(few_rows):
@@ -570,7 +566,7 @@ def test_a_plain_sum_is_found(monkeypatch):
 
     monkeypatch.setattr(_linear, "backward", plain)
     why = failed(fc.testing.check_backend(np))["long sums"]
-    assert why.startswith("dB of equal numbers in float32 is off by ")
+    assert why.startswith("dB of equal numbers in float32 ")
     assert "random" not in why
 
 
@@ -588,10 +584,10 @@ def test_a_library_that_can_not_is_a_table_and_no_error(few_rows):
 
 def test_sizes_that_are_taken_are_found(few_rows, monkeypatch):
     monkeypatch.setattr(_linear, "forward", lambda X, W, B=None: X[:, :5])
-    assert failed(fc.testing.check_backend(np))["sizes that differ"] == "X of C - 1 features is taken"
+    assert lacks(failed(fc.testing.check_backend(np))["sizes that differ"], "X of C - 1 features") == []
 
 
 def test_what_is_no_library_is_a_table_too():
     report = fc.testing.check_backend(itertools)
     assert not any(check.ok for check in report.checks)
-    assert "pass the module of an array library" in report.checks[0].why
+    assert lacks(report.checks[0].why, f"xp is {itertools!r}", "array library") == []
