@@ -1,9 +1,12 @@
-"""How messages read: that the tests of facts can fail, and the sentences of the ten that users meet most."""
+"""How messages read: that the tests of facts can fail, and the sentences of the five that users meet most."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from helpers.assertions import lacks, refused
+
+import fc_arrayapi as fc
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,48 @@ def test_refused_fails_for_another_fact_type_or_a_message_of_two_lines():
     for error in (ValueError("X has 5"), UnicodeError("X has 4"), ValueError("X has\n4")):
         with pytest.raises(AssertionError), refused(ValueError, "X", "4"):
             raise error
+
+
+# Whole sentences. A call gets array_api_strict as `other`, where it needs a second library.
+SENTENCES = {
+    # name: (call, exception, message)
+    "features differ": (
+        lambda other: fc.forward(np.zeros((7, 4)), np.zeros((5, 3))),
+        ValueError,
+        "forward nc,cs->ns: axis c (input features): X has 4, W has 5; X has shape (7, 4), W must be (C, S), "
+        "has (5, 3): give X 5 features, or W 4 rows",
+    ),
+    "W turned": (
+        lambda other: fc.forward(np.zeros((7, 4)), np.zeros((3, 4))),
+        ValueError,
+        "forward nc,cs->ns: axis c (input features): X has 4, W has 3; X has shape (7, 4), W must be (C, S), "
+        "has (3, 4): it seems to be in (S, C) order, as torch.nn.Linear keeps its weight: pass W.T, or use "
+        "FullyConnected.from_torch(linear)",
+    ),
+    "B as a number": (
+        lambda other: fc.forward(np.zeros((7, 4)), np.zeros((4, 3)), np.zeros(())),
+        ValueError,
+        "forward nc,cs->ns: B must have shape (S,) = (3,), has (): nothing broadcasts: pass xp.broadcast_to(B, (3,))",
+    ),
+    "mixed libraries": (
+        lambda other: fc.forward(np.zeros((7, 4)), other.zeros((4, 3))),
+        TypeError,
+        "X is a numpy array, W is an array_api_strict array: all arrays must come from one library; convert W to the "
+        "library of X",
+    ),
+    "wrong dtype": (
+        lambda other: fc.forward(np.zeros((7, 4), "int64"), np.zeros((4, 3))),
+        TypeError,
+        "forward: X has dtype int64; the layer takes real floating dtypes: convert it first, for example "
+        "xp.astype(X, xp.float32)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SENTENCES)
+def test_the_sentences_that_users_meet_most(case):
+    call, exception, message = SENTENCES[case]
+    other = pytest.importorskip("array_api_strict") if case == "mixed libraries" else None
+    with pytest.raises(exception) as raised:
+        call(other)
+    assert str(raised.value) == message
