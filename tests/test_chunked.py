@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import pytest
-from helpers.assertions import ComputedError, assert_array, nothing_computes
+from helpers.assertions import ComputedError, assert_array, lacks, nothing_computes, refused
 from helpers.batches import B, W, X, assert_all, dY, numbers
 
 import fc_arrayapi as fc
@@ -118,11 +116,14 @@ def test_sums_over_blocks_of_unknown_size(backend):
 
 
 @pytest.mark.needs("unknown_types")
-@pytest.mark.parametrize("call", [lambda x: fc.forward(x, W), fc.grad_bias, lambda x: fc.einsum("nc->c", x)])
-def test_blocks_of_which_nobody_knows_the_type_are_refused(backend, call):
+@pytest.mark.parametrize(
+    ("argument", "call"),
+    [("X", lambda x: fc.forward(x, W)), ("dY", fc.grad_bias), ("operand 0", lambda x: fc.einsum("nc->c", x))],
+    ids=["forward", "grad_bias", "einsum"],
+)
+def test_blocks_of_which_nobody_knows_the_type_are_refused(backend, argument, call):
     x = backend.xp.blockwise(positive_rows, "nc", backend.asarray(X, chunks=(10, 6)), "nc", dtype="float64")
-    message = r"^(X|dY|operand 0) is a Dask array, of whose blocks Dask does not know the type: give the .*=numpy"
-    with pytest.raises(TypeError, match=message):
+    with refused(TypeError, f"{argument} is a Dask array", "blocks", "meta=numpy.empty((0, 0), dtype)"):
         call(x)
 
 
@@ -133,11 +134,8 @@ def test_unknown_chunks_of_different_rows_are_refused_in_the_block(backend):
     keep_x[55:60] = False
     keep_dy[55:59] = False
     dW = fc.grad_weight(x[backend.asarray(keep_x, chunks=10)], dy[backend.asarray(keep_dy, chunks=10)])
-    message = (
-        "grad_weight nc,ns->cs: axis n (batch, axis 0): X has 5, dY has 6; X has shape (5, 6), dY has (6, 5): "
-        "pass a dY of the shape of Y, (5, S)"
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    sizes = "X has 5", "dY has 6", "X has shape (5, 6)", "(6, 5)"
+    with refused(ValueError, "grad_weight nc,ns->cs", "axis n", "axis 0", *sizes, "(5, S)"):
         dW.compute()
 
 
@@ -147,14 +145,16 @@ def test_every_gradient_alone_looks_at_the_rows_of_unknown_blocks(backend, name)
     x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
     masked = x[backend.asarray(X[:, 0] > 0, chunks=10)]
     grads = fc.backward(masked, W, dy, needs=(name,))
-    with pytest.raises(ValueError, match=r"axis n \(batch, axis 0\): X has \d, dY has 10; "):
+    with refused(ValueError, "axis n", "axis 0", "dY has 10") as raised:
         getattr(grads, name).compute()
+    rows = (X[:, 0] > 0).reshape(10, 10).sum(axis=1)  # of each block; any may be the first that is computed
+    assert any(lacks(str(raised.value), f"X has {count}") == [] for count in rows if count < 10)
 
 
 @pytest.mark.needs("unknown_chunks")
 def test_an_unknown_weight_is_refused(backend):
     weight = backend.asarray(W, chunks=(6, 5))[:, backend.asarray(np.ones(5, bool), chunks=5)]
-    with pytest.raises(ValueError, match=r"^W has blocks of unknown size, its shape is \(6, \?\): call comp"):
+    with refused(ValueError, "W has blocks of unknown size", "(6, ?)", "compute_chunk_sizes()"):
         fc.forward(backend.asarray(X, chunks=(10, 6)), weight)
 
 
@@ -164,7 +164,7 @@ def test_a_block_of_one_row_does_not_broadcast(backend):
     keep = np.ones(100, bool)
     keep[1:10] = False
     dW = fc.grad_weight(x, dy[backend.asarray(keep, chunks=10)])
-    with pytest.raises(ValueError, match=r"axis n \(batch, axis 0\): X has 10, dY has 1; "):
+    with refused(ValueError, "axis n", "axis 0", "X has 10", "dY has 1"):
         dW.compute()
 
 
@@ -173,12 +173,12 @@ def test_unknown_chunks_in_different_numbers_are_refused_at_once(backend):
     x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(20, 5))
     mask = X[:, 0] > 0
     x, dy = x[backend.asarray(mask, chunks=10)], dy[backend.asarray(mask, chunks=20)]
-    message = (
-        "axis n (batch, axis 0): X has 10 blocks, dY has 5 blocks, not all of known sizes; X has shape (?, 6), dY has "
-        "shape (?, 5): call compute_chunk_sizes() on X and dY first"
-    )
+    blocks = "X has 10 blocks", "dY has 5 blocks", "X has shape (?, 6)", "(?, 5)"
     for call in (lambda: fc.grad_weight(x, dy), lambda: fc.backward(x, W, dy)):
-        with nothing_computes(backend), pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        with (
+            nothing_computes(backend),
+            refused(ValueError, "axis n", "axis 0", *blocks, "compute_chunk_sizes() on X and dY"),
+        ):
             call()
 
 
@@ -186,9 +186,8 @@ def test_unknown_chunks_in_different_numbers_are_refused_at_once(backend):
 def test_an_unknown_number_of_features_is_refused(backend):
     lazy = backend.asarray(X, chunks=(10, 6))
     columns = lazy[:, backend.asarray(np.ones(6, bool), chunks=6)]
-    message = r": X has an unknown number of features: call X.compute_chunk_sizes\(\) first$"
     for call in (lambda: fc.forward(columns, W), lambda: fc.grad_weight(columns, backend.asarray(dY, chunks=(10, 5)))):
-        with pytest.raises(ValueError, match=message):
+        with refused(ValueError, "axis 1", "(100, ?)", "X has an unknown number", "X.compute_chunk_sizes()"):
             call()
 
 
@@ -242,7 +241,7 @@ def test_float16_partials_are_added_in_float32(backend):
 def test_masked_blocks_are_refused(backend):
     masked = np.ma.masked_array(np.ones((4, 2)), mask=np.eye(4, 2, dtype=bool))
     lazy = backend.xp.from_array(masked, chunks=(2, 2))
-    with pytest.raises(TypeError, match=r"is a numpy.ma.MaskedArray, whose mask a matrix product ignores: "):
+    with refused(TypeError, "block of X is a numpy.ma.MaskedArray", "mask", ".filled(0)"):
         fc.forward(lazy, np.ones((2, 2)))
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from helpers.assertions import nothing_computes
+from helpers.assertions import lacks, nothing_computes
 
 import fc_arrayapi as fc
 
@@ -111,6 +111,8 @@ def test_it_prints_as_a_table(backend, worker):
     worker(threads=1)
     X, dY = lazy(backend, (2**20, 256), (2**17, 256)), lazy(backend, (2**20, 10), (2**16, 10))
     plan = fc.plan(X, np.ones((256, 10), "float32"), dY)
+    [warning] = plan.warnings
+    assert lacks(warning, "axis n", "axis 0", "X has 8 blocks", "dY has 16", "dY.rechunk({0: X.chunks[0]})") == []
     assert re.sub(r"tasks .*", "tasks ...", repr(plan)) == (
         "pass for     dX, dW, dB\n"
         "flops        1.07e+10\n"
@@ -119,8 +121,7 @@ def test_it_prints_as_a_table(backend, worker):
         "blocks of X  8 of 128 MiB\n"
         "tasks ...\n"
         "peak memory  137 MiB with 1 thread\n"
-        "warning: axis n (batch, axis 0): X has 8 blocks, dY has 16, with other borders, so every pass cuts dY anew: "
-        "call dY.rechunk({0: X.chunks[0]}) before you write it"
+        f"warning: {warning}"
     )
 
 
@@ -138,55 +139,45 @@ def test_what_does_not_fit_is_refused_as_by_the_layer(backend, batch):
     for wrong in ((X, dY), (X, W, X), (X, W, dY[1:, :]), ("X", W)):
         with pytest.raises((TypeError, ValueError)) as expected:
             (fc.forward if len(wrong) == 2 else fc.backward)(*wrong)
-        with pytest.raises(expected.type, match=f"^{re.escape(str(expected.value))}$"):
+        with pytest.raises(expected.type) as raised:
             fc.plan(*wrong)
+        assert str(raised.value) == str(expected.value)
 
 
-# X, dY, threads and memory of a worker, and what the one warning says. W is (8, 4) in float32.
+# X, dY, threads and memory of a worker, and the facts of the one warning. W is (8, 4) in float32.
 WARNINGS = {
     "small blocks": (
         ((10_000, 8), (10, 8)), None, 2, 2**50,
-        "blocks too small: X has 1,000 blocks of 320 bytes, and Dask's own work for each takes longer than its "
-        "product: open X with rows=4194304, or call X.rechunk to so many rows",
+        ("too small", "X has 1,000 blocks of 320 bytes", "rows=4194304", "X.rechunk"),
     ),
     "large blocks": (
         ((2**28, 8), (2**27, 8)), None, 2, 2**50,
-        "blocks too large: X has blocks of 4 GiB, 2 at once: open X with rows=4194304, or call X.rechunk to so many "
-        "rows",
+        ("too large", "X has blocks of 4 GiB", "2 at once", "rows=4194304", "X.rechunk"),
     ),
     "fewer blocks than threads": (
         ((2**24, 8), (2**23, 8)), None, 4, 2**50,
-        "blocks too large: X has 2, fewer than the 4 threads of a worker: open X with rows=4194304, or call X.rechunk "
-        "to so many rows",
+        ("too large", "X has 2", "4 threads", "rows=4194304", "X.rechunk"),
     ),
-    "chunked C": (
-        ((100, 8), (50, 2)), None, 2, 2**50,
-        "X has 4 blocks along axis c (input features), which every pass puts together: call X.rechunk({1: -1}) before "
-        "you write it",
-    ),
+    "chunked C": (((100, 8), (50, 2)), None, 2, 2**50, ("X has 4 blocks", "axis c", "X.rechunk({1: -1})")),
     "chunked S": (
         ((100, 8), (50, 8)), ((100, 4), (50, 2)), 2, 2**50,
-        "dY has 2 blocks along axis s (output features), which every pass puts together: call dY.rechunk({1: -1}) "
-        "before you write it",
+        ("dY has 2 blocks", "axis s", "dY.rechunk({1: -1})"),
     ),
     "misaligned": (
         ((100, 8), (50, 8)), ((100, 4), (25, 4)), 2, 2**50,
-        "axis n (batch, axis 0): X has 2 blocks, dY has 4, with other borders, so every pass cuts dY anew: call "
-        "dY.rechunk({0: X.chunks[0]}) before you write it",
+        ("axis n", "axis 0", "X has 2 blocks", "dY has 4", "dY.rechunk({0: X.chunks[0]})"),
     ),
     "a large W": (
         ((100, 8), (50, 8)), ((100, 4), (50, 4)), 2, 500,
-        "W too large: every worker holds W, 128 bytes and 384 bytes for the sums of dW, and a worker has 500 bytes: "
-        "give workers more memory, or take the output features in parts, W[:, :2] and W[:, 2:]",
+        ("W too large", "W, 128 bytes", "384 bytes for the sums of dW", "has 500 bytes", "W[:, :2]", "W[:, 2:]"),
     ),
     "a large task": (
         ((100, 8), (50, 8)), None, 2, 2000,
-        "a task needs 2.47 KiB, and a worker has 1.95 KiB: open X with rows=9, or call X.rechunk({0: 9})",
+        ("a task needs 2.47 KiB", "has 1.95 KiB", "rows=9", "X.rechunk({0: 9})"),
     ),
     "many large tasks": (
         ((100, 8), (50, 8)), None, 2, 4000,
-        "the 2 threads of a worker need 6.38 KiB together, and a worker has 3.91 KiB: smaller blocks, fewer threads "
-        "for each worker, or more memory",
+        ("2 threads", "need 6.38 KiB", "has 3.91 KiB", "fewer threads"),
     ),
 }  # fmt: skip
 
@@ -194,12 +185,13 @@ WARNINGS = {
 @dask_only
 @pytest.mark.parametrize("case", WARNINGS)
 def test_warnings_say_what_to_do(backend, worker, case):
-    X, dY, threads, memory, message = WARNINGS[case]
+    X, dY, threads, memory, facts = WARNINGS[case]
     worker(threads, memory)
     with nothing_computes(backend):
         plan = fc.plan(lazy(backend, *X), np.ones((8, 4), "float32"), None if dY is None else lazy(backend, *dY))
-    assert plan.warnings == (message,)
-    assert repr(plan).endswith(f"\nwarning: {message}")
+    [warning] = plan.warnings
+    assert lacks(warning, *facts) == []
+    assert repr(plan).endswith(f"\nwarning: {warning}")
 
 
 @dask_only
@@ -214,8 +206,8 @@ def test_features_that_stay_in_blocks_are_said_once(backend, worker, recwarn):
     X = lazy(backend, (2**20, 256), (2**20, 128))  # 1 GiB in one block
     plan = fc.plan(X, np.ones((256, 4), "float32"))
     assert len(recwarn) == 0
-    assert len(plan.warnings) == 1
-    assert re.match(r"forward: X has 2 blocks along axis c .*; call X\.rechunk\(", plan.warnings[0])
+    [warning] = plan.warnings
+    assert lacks(warning, "forward: X has 2 blocks", "axis c", "X.rechunk(") == []
 
 
 @dask_only
@@ -229,9 +221,8 @@ def test_unknown_sizes_leave_the_numbers_open(backend, worker):
     assert plan.blocks == 2
     some = fc.plan(backend.xp.concatenate([lazy(backend, (1, 8), (1, 8)), X]), np.ones((8, 4), "float32"))
     assert (some.block_bytes, some.peak_memory) == (None, None)
-    assert plan.warnings == (
-        "X has blocks of unknown size: flops, bytes and memory are unknown too: call X.compute_chunk_sizes() first",
-    )
+    [warning] = plan.warnings
+    assert lacks(warning, "X has blocks of unknown size", "X.compute_chunk_sizes()") == []
     assert "peak memory  unknown size with 2 threads" in repr(plan)
 
 
@@ -256,9 +247,8 @@ def test_a_worker_of_the_current_client_sets_the_limit(backend):
     with Client(n_workers=1, threads_per_worker=3, memory_limit="20MiB", processes=False, dashboard_address=None):
         plan = fc.plan(X, W)
     assert plan.threads == 3
-    assert plan.warnings == (
-        "a task needs 24 MiB, and a worker has 20 MiB: open X with rows=36408, or call X.rechunk({0: 36408})",
-    )
+    [warning] = plan.warnings
+    assert lacks(warning, "a task needs 24 MiB", "has 20 MiB", "rows=36408", "X.rechunk({0: 36408})") == []
 
 
 @dask_only
