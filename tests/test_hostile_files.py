@@ -1,10 +1,9 @@
-"""Arrays on disk that lie, are broken or lead elsewhere: each is refused with its own message."""
+"""Arrays on disk that lie, are broken or lead elsewhere: each is refused with a message that has its facts."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -12,13 +11,14 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from helpers.hostile import LONGEST, MEGABYTE, X, full, memory_below, npy
+from helpers.assertions import lacks, refused
+from helpers.hostile import LONGEST, MEGABYTE, X, memory_below, npy
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module
 from fc_arrayapi._files import zarr as zarr_files
 
-NO_NUMBERS = "its elements are arrays themselves or take no bytes, which are not read here"
+OBJECTS = ("Python objects",)
 
 
 def data(header):
@@ -30,43 +30,43 @@ def shaped(length):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "facts"),
     [
-        (npy([None]), "holds Python objects, which are never unpickled here"),
-        (npy(np.zeros(2, [("a", "O")])), "holds Python objects, which are never unpickled here"),
-        (data({"shape": (10**6, 10**6)}), "has 208 bytes, its header asks for 8000000000128: the file was cut short"),
-        (data({"shape": (2, 10)})[:-1], "has 207 bytes, its header asks for 288: the file was cut short"),
-        (data({"shape": (-1, 2)}), "its header asks for the shape (-1, 2)"),
-        (data({"shape": (2**70, 0)}), f"its header asks for the shape ({2**70}, 0)"),
-        (data({"shape": (True, 3)}), "its header asks for the shape (True, 3)"),
-        (data({"shape": (10, False)}), "its header asks for the shape (10, False)"),
-        (data({"shape": (1,) * 65}), "its header asks for the shape (1, 1, 1, 1, 1, 1, ...)"),
-        (data(shaped(b"1" + b"0" * 4000)), f"its header asks for the shape (1{'0' * 17}...{'0' * 19},)"),
-        (data({"shape": ()}), "holds a single number, not an array of rows"),
-        (npy(header={"descr": "(4,)<f8", "shape": (10,)}, data=bytes(320)), f"{NO_NUMBERS} (dtype ('<f8', (4,)))"),
-        (npy(header={"descr": ("<f8", (4,)), "shape": (10,)}, data=bytes(320)), f"{NO_NUMBERS} (dtype ('<f8', (4,)))"),
-        (npy(header={"descr": ("<f8", (1,)), "shape": (10,)}, data=bytes(80)), f"{NO_NUMBERS} (dtype ('<f8', (1,)))"),
+        (npy([None]), OBJECTS),
+        (npy(np.zeros(2, [("a", "O")])), OBJECTS),
+        (data({"shape": (10**6, 10**6)}), ("208 bytes", "8000000000128")),
+        (data({"shape": (2, 10)})[:-1], ("207 bytes", "288")),
+        (data({"shape": (-1, 2)}), ("header", "(-1, 2)")),
+        (data({"shape": (2**70, 0)}), ("header", f"({2**70}, 0)")),
+        (data({"shape": (True, 3)}), ("header", "(True, 3)")),
+        (data({"shape": (10, False)}), ("header", "(10, False)")),
+        (data({"shape": (1,) * 65}), ("header", "(1, 1, 1, 1, 1, 1, ...)")),
+        (data(shaped(b"1" + b"0" * 4000)), ("header", f"(1{'0' * 17}...{'0' * 19},)")),
+        (data({"shape": ()}), ("number", "rows")),
+        (npy(header={"descr": "(4,)<f8", "shape": (10,)}, data=bytes(320)), ("elements", "('<f8', (4,))")),
+        (npy(header={"descr": ("<f8", (4,)), "shape": (10,)}, data=bytes(320)), ("elements", "('<f8', (4,))")),
+        (npy(header={"descr": ("<f8", (1,)), "shape": (10,)}, data=bytes(80)), ("elements", "('<f8', (1,))")),
         (npy(header={"descr": ([("a" * 9000, "<f8")], (4,)), "shape": (10,)}, data=bytes(320)),
-         f"{NO_NUMBERS} (dtype ([('aaa...)"),
-        (npy(header={"descr": "|V0", "shape": (10**12,)}), f"{NO_NUMBERS} (dtype |V0)"),
-        (npy(header={"descr": [], "shape": (10**12,)}), f"{NO_NUMBERS} (dtype [])"),
-        (npy(header=b"(" * 5000), "has no .npy header (...)"),
-        (npy(header=shaped(b"-" * 9000 + b"1")), "has no .npy header (...)"),
-        (data({"descr": "f" * 9000, "shape": (1,)}), "has no .npy header (descr is not a valid dtype descriptor: ...)"),
-        (npy(header=b"{[]: 1}"), "has no .npy header (...)"),
-        (npy(header=b"{'descr': {1: 2}, 'fortran_order': False, 'shape': (1,)}"), "has no .npy header (...)"),
-        (npy(header=b" " * 10**6), "has no .npy header (EOF: ...)"),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "has no .npy header (EOF: ...)"),
+         ("elements", "([('")),
+        (npy(header={"descr": "|V0", "shape": (10**12,)}), ("elements", "|V0")),
+        (npy(header={"descr": [], "shape": (10**12,)}), ("elements", "[]")),
+        (npy(header=b"(" * 5000), ("header",)),
+        (npy(header=shaped(b"-" * 9000 + b"1")), ("header",)),
+        (data({"descr": "f" * 9000, "shape": (1,)}), ("header", "descr is not a valid dtype descriptor:")),
+        (npy(header=b"{[]: 1}"), ("header",)),
+        (npy(header=b"{'descr': {1: 2}, 'fortran_order': False, 'shape': (1,)}"), ("header",)),
+        (npy(header=b" " * 10**6), ("header", "EOF")),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", ("header", "EOF")),
         (b"\x93NUMPY\x09\x09" + npy(header=b"")[8:] + bytes(200),
-         "has no .npy header (its version is 9.9: save the array in version 1.0 or 2.0)"),
-        (b"", "has no .npy header (EOF: ...)"),
+         ("header", "9.9", "1.0", "2.0")),
+        (b"", ("header", "EOF")),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )  # fmt: skip
-def test_each_hostile_npy_file_has_its_message(tmp_path, content, message):
+def test_each_hostile_npy_file_has_its_message(tmp_path, content, facts):
     path = tmp_path / "x.npy"
     path.write_bytes(content)
-    with memory_below(5 * MEGABYTE), pytest.raises(ValueError, match=full(f"{path}: {message}")) as raised:
+    with memory_below(5 * MEGABYTE), refused(ValueError, str(path), *facts) as raised:
         open_module._open(str(path))
     assert len(str(raised.value)) < LONGEST
 
@@ -81,7 +81,7 @@ def test_any_byte_of_a_header_may_be_wrong(tmp_path):
             try:
                 source = open_module._open(str(path))
             except ValueError as error:
-                assert str(error).startswith(f"{path}: ")  # noqa: PT017 - most of them, and not all, are refused
+                assert lacks(str(error), str(path)) == []  # noqa: PT017 - most of them, and not all, are refused
             else:
                 source[(slice(0, 1), *[slice(None)] * (source.ndim - 1))]
 
@@ -112,7 +112,7 @@ def test_metadata_that_are_not_zarrs(tmp_path, metadata):
     path = tmp_path / "x.zarr"
     path.mkdir()
     (path / "zarr.json").write_text(metadata)
-    with pytest.raises(ValueError, match=full(f"{path}: holds no Zarr array (...)")) as raised:
+    with refused(ValueError, str(path), "Zarr array") as raised:
         open_module._open(str(path))
     assert len(str(raised.value)) < LONGEST
 
@@ -125,7 +125,7 @@ def test_no_zarr_codec_unpickles(tmp_path, where):
     codec = {"id": "pickle", "protocol": 5}
     metadata[where] = [codec] if where == "filters" else codec
     (path / ".zarray").write_text(json.dumps(metadata))
-    with pytest.raises(ValueError, match=full(f"{path}: holds no Zarr array (...)")):
+    with refused(ValueError, str(path), "Zarr array"):
         open_module._open(str(path))
 
 
@@ -133,8 +133,7 @@ def test_a_zarr_shape_that_no_machine_holds(tmp_path):
     path = tmp_path / "x.zarr"
     path.mkdir()
     (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [2**70, 4]}))
-    message = f"{path}: has shape ({2**70}, 4), of which no machine holds an array"
-    with pytest.raises(ValueError, match=full(message)):
+    with refused(ValueError, str(path), f"({2**70}, 4)"):
         open_module._open(str(path))
 
 
@@ -149,8 +148,8 @@ def test_both_formats_of_zarr_in_one_folder(tmp_path):
 def test_a_number_of_blocks_that_dask_does_not_hold(backend, tmp_path):
     path = tmp_path / "x.zarr"
     zarr.create_array(path, shape=(10**9, 4), dtype="f8", chunks=(2, 4))
-    message = f"{path}: has 1000000000 rows, in blocks of 2 more than 10000000 blocks: pass more rows"
-    with memory_below(50 * MEGABYTE), pytest.raises(ValueError, match=full(message)):
+    facts = "1000000000 rows", "2", "10000000 blocks"
+    with memory_below(50 * MEGABYTE), refused(ValueError, str(path), *facts):
         fc.open_array(path, rows=3)
     npy_path = tmp_path / "x.npy"
     npy_path.write_bytes(npy(header={"shape": (10**15, 0)}))
@@ -181,13 +180,10 @@ def shorten(file):
 def test_a_result_that_lost_a_chunk_is_no_result(backend, stored, lose, left):
     opened = fc.open_array(stored, rows=4)
     lose(stored / "c.3.0")
-    message = (
-        f"{stored}: the chunk c.3.0 was lost: it has {left} bytes, store wrote 64: store the array again with "
-        "overwrite=True"
-    )
-    with pytest.raises(ValueError, match=full(message)):
+    facts = str(stored), "c.3.0", f"{left} bytes", "64", "overwrite=True"
+    with refused(ValueError, *facts):
         opened.compute()
-    with pytest.raises(ValueError, match=full(message)):
+    with refused(ValueError, *facts):
         fc.open_array(stored)
     np.testing.assert_array_equal(opened[:4].compute(), X[:4])
     np.testing.assert_array_equal(opened[2].compute(), X[2])
@@ -256,32 +252,28 @@ def write_damaged(path, *, damage=lambda content: content[: len(content) // 2], 
     return open_module._open(f"{path}::X")
 
 
-DAMAGED = {
-    "x.zarr": "a chunk is damaged ({}): write it anew",
-    "x.h5": "a chunk is damaged, or its filter is not installed ({}): write it anew",
-}
+DAMAGED = {"x.zarr": ("chunk",), "x.h5": ("chunk", "filter", "installed")}
 
 
 @pytest.mark.parametrize(
     ("name", "options", "error"),
     [
-        ("x.zarr", {"compressors": zarr.codecs.GzipCodec()}, "Compressed file ended ..."),
-        ("x.zarr", {"compressors": zarr.codecs.ZstdCodec()}, "..."),
+        ("x.zarr", {"compressors": zarr.codecs.GzipCodec()}, "Compressed file ended"),
+        ("x.zarr", {"compressors": zarr.codecs.ZstdCodec()}, ""),
         ("x.zarr", {"compressors": None}, "cannot reshape array of size 4 into shape (2,4)"),
         (
             "x.zarr",
             {"compressors": None, "damage": lambda content: content[:3]},
-            "When changing to a larger dtype, ...",
+            "When changing to a larger dtype,",
         ),
-        ("x.h5", {"compression": "gzip"}, "... (filter returned failure during read)"),
+        ("x.h5", {"compression": "gzip"}, "(filter returned failure during read)"),
     ],
 )
 def test_a_damaged_chunk_is_named(tmp_path, name, options, error):
     source = write_damaged(tmp_path / name, **options)
     where = str(tmp_path / name) + ("::X" if name == "x.h5" else "")
     for index, rows in (((slice(4, 8), slice(None)), "4 to 8"), ((slice(6, None), 1), "6 to 10"), ((7, 1), "7 to 8")):
-        message = f"{where}: rows {rows} can not be read: {DAMAGED[name].format(error)}"
-        with pytest.raises(ValueError, match=full(message)):
+        with refused(ValueError, where, rows, *DAMAGED[name], error):
             source[index]
     np.testing.assert_array_equal(source[:6, :], X[:6])
     np.testing.assert_array_equal(source[8, :], X[8])
@@ -306,14 +298,14 @@ def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, name, error
 def test_a_file_that_is_gone_is_no_damage(tmp_path, name):
     source = write_damaged(tmp_path / name, damage=lambda content: content)
     (tmp_path / name).rename(tmp_path / "elsewhere")
-    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / name))):
+    with refused(FileNotFoundError, str(tmp_path / name)):
         source[:, :]
 
 
 def test_what_a_library_says_of_damage_is_cut(tmp_path, monkeypatch):
     source = write_damaged(tmp_path / "x.zarr", damage=lambda content: content)
     monkeypatch.setattr(zarr.Array, "__getitem__", lambda array, index: {}["x" * 50_000])
-    with pytest.raises(ValueError, match=r": a chunk is damaged \('x{199}\.\.\.\): write it anew$"):
+    with refused(ValueError, str(tmp_path / "x.zarr"), "0 to 10", "chunk", f"'{'x' * 199}..."):
         source[:, :]
 
 
@@ -322,7 +314,7 @@ def test_a_damaged_list_of_hdf5_datasets(tmp_path):
     with h5py.File(path, "w") as file:
         file["X"] = X
     path.write_bytes(path.read_bytes().replace(b"TREE", b"tree"))
-    with pytest.raises(ValueError, match=full(f"{path}: its list of datasets is damaged (...): write it anew")):
+    with refused(ValueError, str(path), "datasets"):
         open_module._open(f"{path}::X")
 
 
@@ -330,7 +322,7 @@ def test_hdf5_elements_that_are_arrays(tmp_path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("X", (10,), np.dtype(("<f8", (4,))))
-    with pytest.raises(ValueError, match=full(f"{path}::X: {NO_NUMBERS} (dtype ('<f8', (4,)))")):
+    with refused(ValueError, f"{path}::X", "elements", "('<f8', (4,))"):
         open_module._open(f"{path}::X")
 
 
@@ -338,8 +330,7 @@ def test_hdf5_strings_of_a_long_name(tmp_path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("X", (10,), [("a" * 9000, h5py.string_dtype())])
-    message = f"{path}::X: holds Python objects, strings or times (dtype [('aaa...), which are not read here"
-    with pytest.raises(ValueError, match=full(message)) as raised:
+    with refused(ValueError, f"{path}::X", "strings", f"[('{'a' * 197}...") as raised:
         open_module._open(f"{path}::X")
     assert len(str(raised.value)) < LONGEST
 
@@ -347,11 +338,8 @@ def test_hdf5_strings_of_a_long_name(tmp_path):
 def test_parts_of_long_names(tmp_path):
     for number in range(2):
         np.save(tmp_path / f"part-{number}.npy", np.zeros(4, [(f"{number}" * 9000, "f8")]))
-    message = (
-        f"{tmp_path / 'part-1.npy'}: has rows of shape () and dtype [('111..., part-0.npy before it has () and "
-        f"[('000...: all parts must agree"
-    )
-    with pytest.raises(ValueError, match=full(message)) as raised:
+    dtypes = [f"[('{number * 197}..." for number in "01"]
+    with refused(ValueError, str(tmp_path / "part-1.npy"), "part-0.npy", "()", *dtypes) as raised:
         open_module._open(str(tmp_path))
     assert len(str(raised.value)) < 2 * LONGEST
 
@@ -361,8 +349,7 @@ def test_a_zarr_shape_of_too_many_axes(tmp_path):
     path.mkdir()
     grid = {"name": "regular", "configuration": {"chunk_shape": [1] * 1000}}
     (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [1] * 1000, GRID: grid}))
-    message = f"{path}: has shape (1, 1, 1, 1, 1, 1, ...), of which no machine holds an array"
-    with pytest.raises(ValueError, match=full(message)) as raised:
+    with refused(ValueError, str(path), "shape", "(1, 1, 1, 1, 1, 1, ...)") as raised:
         open_module._open(str(path))
     assert len(str(raised.value)) < LONGEST
 
@@ -381,15 +368,11 @@ def test_parts_that_are_links(tmp_path):
         link = folder / "part-2.npy"
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-        message = (
-            f"{link}: is a link to {tmp_path / target.name}, outside the folder: copy the file into the folder, "
-            "or open it by that path"
-        )
-        with pytest.raises(ValueError, match=full(message)):
+        with refused(ValueError, str(link), "link", str(tmp_path / target.name)):
             open_module._open(str(folder))
     link.unlink()
     link.symlink_to("nowhere.npy")
-    with pytest.raises(FileNotFoundError, match=re.escape(str(link))):
+    with refused(FileNotFoundError, str(link)):
         open_module._open(str(folder))
     (tmp_path / "other").symlink_to(folder)  # the path that is given may be a link
     link.unlink()
@@ -402,8 +385,7 @@ def test_links_in_a_zarr_array(tmp_path, what):
     zarr.create_array(path, data=X, chunks=(2, 4))
     shutil.move(path / what, outside)
     (path / what).symlink_to(outside)
-    message = f"{path / what}: is a link to {outside}, in a Zarr array: copy what it leads to in its place"
-    with pytest.raises(ValueError, match=full(message)):
+    with refused(ValueError, str(path / what), "link", str(outside)):
         open_module._open(str(path))
 
 
@@ -422,13 +404,9 @@ def test_hdf5_datasets_that_lie_in_other_files(tmp_path):
         file["X"], file["soft"] = X, h5py.SoftLink("/X")
         file["lost"] = h5py.ExternalLink(str(tmp_path / "missing.h5"), "X")
     for name, where in (("linked", other), ("virtual", other), ("raw", tmp_path / "secret")):
-        message = (
-            f"{path}::{name}: lies in other files, {where}: open them by their own paths, or copy the dataset into one "
-            "file"
-        )
-        with pytest.raises(ValueError, match=full(message)):
+        with refused(ValueError, f"{path}::{name}", str(where)):
             open_module._open(f"{path}::{name}")
-    with pytest.raises(ValueError, match=re.escape(f"{path}: has no dataset lost: open ")):
+    with refused(ValueError, str(path), "lost", f"{path}::X", f"{path}::own"):
         open_module._open(f"{path}::lost")
     for name in ("own", "soft"):
         np.testing.assert_array_equal(open_module._open(f"{path}::{name}")[0:10, :], X)
@@ -440,7 +418,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "x.npz")
     (tmp_path / "parts" / "part-0.npy").mkdir(parents=True)
     for path, opened in (("x.npy", "x.npy"), ("parts/part-0.npy", "parts")):
-        with pytest.raises(ValueError, match=full(f"{tmp_path / path}: is no file")):
+        with refused(ValueError, str(tmp_path / path), "file"):
             open_module._open(str(tmp_path / opened))
-    with pytest.raises(ValueError, match=full(f"{tmp_path / 'x.npz'}: is no file")):
+    with refused(ValueError, str(tmp_path / "x.npz"), "file"):
         fc.FullyConnected.load(tmp_path / "x.npz")
