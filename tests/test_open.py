@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import shutil
 import sys
 import time
@@ -14,13 +13,14 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from helpers.assertions import nothing_computes
+from helpers.assertions import nothing_computes, refused
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module
 from fc_arrayapi._files.npy import read_npy_header
 
 ROWS = np.arange(6.0).reshape(2, 3)
+READ = (".npy", "Zarr", "HDF5", "'data.h5::x'", "dask.array.from_array")  # what open_array reads, and what to do else
 
 
 @pytest.fixture
@@ -211,42 +211,43 @@ def test_the_name_changes_with_a_chunk_that_is_older_than_the_others(backend, tm
 @KINDS
 @pytest.mark.only("dask.array")
 def test_a_file_that_is_changed_after_it_was_opened_is_refused(backend, tmp_path, write, x):
-    opened = fc.open_array(write(tmp_path, x), rows=300)
+    path = write(tmp_path, x)
+    opened = fc.open_array(path, rows=300)
     time.sleep(0.02)
     write(tmp_path, x[:600] if write is not write_parts else x + 1)
-    with pytest.raises(ValueError, match=r": was changed since it was opened: open it again$"):
+    with refused(ValueError, str(path).partition("::")[0], "changed", "open"):
         opened.compute()
 
 
 @pytest.mark.only("dask.array")
 def test_open_array_refuses_what_it_can_not_read(backend, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"missing.npy: there is no file or folder .*missing.npy$"):
+    with refused(FileNotFoundError, str(tmp_path / "missing.npy")):
         fc.open_array(tmp_path / "missing.npy")
-    with pytest.raises(FileNotFoundError, match=r"missing.zarr: there is no file or folder .*missing.zarr$"):
+    with refused(FileNotFoundError, str(tmp_path / "missing.zarr")):
         fc.open_array(tmp_path / "missing.zarr")
-    with pytest.raises(FileNotFoundError, match=r"missing.h5::X: there is no file or folder .*missing.h5$"):
+    with refused(FileNotFoundError, f"{tmp_path / 'missing.h5'}::X"):
         fc.open_array(f"{tmp_path / 'missing.h5'}::X")
     (tmp_path / "x.csv").touch()
-    with pytest.raises(ValueError, match=r"x.csv: open_array reads .npy files and folders of them, Zarr arrays, and "):
+    with refused(ValueError, str(tmp_path / "x.csv"), *READ):
         fc.open_array(tmp_path / "x.csv")
     path = tmp_path / "x.npy"
     np.save(path, ROWS)
-    with pytest.raises(ValueError, match=r"^rows is 0: a block has a whole number of rows, at least one$"):
+    with refused(ValueError, "rows", "0", "at least one"):
         fc.open_array(path, rows=0)
     for rows in (-1, 2.5, "3", [3], True):
-        with pytest.raises(ValueError, match=r"^rows is .*: a block has a whole number of rows, at least one$"):
+        with refused(ValueError, "rows", repr(rows), "at least one"):
             fc.open_array(path, rows=rows)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"x.npy: has 175 bytes, its header asks for 176: the file was cut short$"):
+    with refused(ValueError, str(path), "175 bytes", "176"):
         fc.open_array(path)
     path.write_bytes(b"not an array")
-    with pytest.raises(ValueError, match=r"x.npy: has no .npy header \("):
+    with refused(ValueError, str(path), "header"):
         fc.open_array(path)
     np.save(path, np.asarray([None]))
-    with pytest.raises(ValueError, match=r"x.npy: holds Python objects, which are never unpickled here$"):
+    with refused(ValueError, str(path), "Python objects"):
         fc.open_array(path)
     np.save(path, np.asarray(1.0))
-    with pytest.raises(ValueError, match=r"x.npy: holds a single number, not an array of rows$"):
+    with refused(ValueError, str(path), "number", "rows"):
         fc.open_array(path)
 
 
@@ -256,8 +257,9 @@ def test_paths_of_bytes(backend, tmp_path):
     opened = fc.open_array(os.fsencode(path))
     np.testing.assert_array_equal(opened.compute(), ROWS)
     assert opened.name == fc.open_array(path).name
-    with pytest.raises(FileNotFoundError, match=r"^missing.npy: there is no file or folder missing.npy$"):
+    with refused(FileNotFoundError, "missing.npy") as raised:
         fc.open_array(b"missing.npy")
+    assert "b'" not in str(raised.value)
 
 
 def test_two_colons_are_part_of_a_name_where_there_is_such_a_file(tmp_path):
@@ -268,7 +270,7 @@ def test_two_colons_are_part_of_a_name_where_there_is_such_a_file(tmp_path):
         file["X"], file["X::Y"] = ROWS, ROWS + 1
     for name, expected in {"x.npy": ROWS, "x.h5::X": ROWS, "x.h5::X::Y": ROWS + 1}.items():
         np.testing.assert_array_equal(open_module._open(f"{folder}/{name}")[:, :], expected)
-    with pytest.raises(ValueError, match=r"a::b/x.h5: has no dataset Z::Y: open "):
+    with refused(ValueError, f"{folder}/x.h5", "Z::Y", f"{folder}/x.h5::X", f"{folder}/x.h5::X::Y"):
         open_module._open(f"{folder}/x.h5::Z::Y")
 
 
@@ -279,8 +281,7 @@ def test_strings_and_times_are_no_numbers(tmp_path, dtype):
     if dtype == "S3":
         written += [write_hdf5(tmp_path, array), write_zarr(tmp_path, array, chunks=(4, 2), zarr_format=2)]
     for path in written:
-        message = f": holds Python objects, strings or times (dtype {array.dtype}), which are not read here"
-        with pytest.raises(ValueError, match=f"^{re.escape(f'{path}{message}')}$"):
+        with refused(ValueError, str(path), "strings", "times", str(array.dtype)):
             open_module._open(str(path))
 
 
@@ -297,22 +298,20 @@ def test_zarr_groups_and_what_is_no_array_of_numbers(tmp_path):
         group.create_array("x", data=ROWS)
         group.create_array("y", data=ROWS)
         (path / "empty").mkdir()
-        message = rf"group-{zarr_format}.zarr: is a group of arrays: open .*\.zarr/x or .*\.zarr/y$"
-        with pytest.raises(ValueError, match=message):
+        with refused(ValueError, str(path), "group", str(path / "x"), str(path / "y")) as raised:
             open_module._open(str(path))
+        assert "empty" not in str(raised.value)
         np.testing.assert_array_equal(open_module._open(str(path / "x"))[:, :], ROWS)
-        with pytest.raises(FileNotFoundError, match=r"\.zarr/z: there is no file or folder .*\.zarr/z$"):
+        with refused(FileNotFoundError, str(path / "z")):
             open_module._open(str(path / "z"))
     (tmp_path / "no.zarr").mkdir()
-    with pytest.raises(ValueError, match=r"no.zarr: holds no Zarr array \("):
+    with refused(ValueError, str(tmp_path / "no.zarr"), "Zarr array"):
         open_module._open(str(tmp_path / "no.zarr"))
     zarr.create_array(tmp_path / "words.zarr", shape=(3,), dtype=str)
-    with pytest.raises(
-        ValueError, match=r"words.zarr: holds Python objects, strings or times \(dtype .*\), which are "
-    ):
+    with refused(ValueError, str(tmp_path / "words.zarr"), "strings", "dtype"):
         open_module._open(str(tmp_path / "words.zarr"))
     zarr.create_array(tmp_path / "one.zarr", shape=(), dtype="f4")
-    with pytest.raises(ValueError, match=r"one.zarr: holds a single number, not an array of rows$"):
+    with refused(ValueError, str(tmp_path / "one.zarr"), "number", "rows"):
         open_module._open(str(tmp_path / "one.zarr"))
 
 
@@ -321,45 +320,42 @@ def test_hdf5_files_and_what_is_no_dataset_of_numbers(tmp_path):
     with h5py.File(path, "w") as file:
         file["X"], file["group/Y"], file["words"], file["one"] = ROWS, ROWS, ["a", "b"], 1.0
         file["empty"] = h5py.Empty("f4")
-    listed = ".*x.h5::X or .*x.h5::empty or .*x.h5::group/Y or .*x.h5::one or .*x.h5::words$"
-    for name, message in (
-        ("", f"x.h5: name the dataset: open {listed}"),
-        ("::", f"x.h5: name the dataset: open {listed}"),
-        ("::Z", f"x.h5: has no dataset Z: open {listed}"),
-        ("::group", f"x.h5::group: is a group of datasets: open {listed}"),
-        ("::words", r"x.h5::words: holds Python objects, strings or times \(dtype object\), which are not read here$"),
-        ("::one", "x.h5::one: holds a single number, not an array of rows$"),
-        ("::empty", "x.h5::empty: is empty, with no shape$"),
+    listed = [f"{path}::{name}" for name in ("X", "empty", "group/Y", "one", "words")]
+    for name, facts in (
+        ("", (str(path), "dataset", *listed)),
+        ("::", (str(path), "dataset", *listed)),
+        ("::Z", (str(path), "dataset", "Z", *listed)),
+        ("::group", (f"{path}::group", "group of datasets", *listed)),
+        ("::words", (f"{path}::words", "strings", "object")),
+        ("::one", (f"{path}::one", "number", "rows")),
+        ("::empty", (f"{path}::empty", "is empty", "shape")),
     ):
-        with pytest.raises(ValueError, match=message):
+        with refused(ValueError, *facts):
             open_module._open(f"{path}{name}")
     path.write_bytes(b"not HDF5")
-    with pytest.raises(ValueError, match=r"x.h5: is no HDF5 file that can be read \("):
+    with refused(ValueError, str(path), "HDF5 file"):
         open_module._open(f"{path}::X")
 
 
 def test_folders_of_parts_that_do_not_fit_together(tmp_path, x):
     path = write_parts(tmp_path, x)
     np.save(path / "part-2.npy", x[:5, :3])
-    message = (
-        r"part-2.npy: has rows of shape \(3,\) and dtype float32, part-0.npy before it has \(8,\) and float32: "
-        r"all parts must agree$"
-    )
-    with pytest.raises(ValueError, match=message):
+    part = str(path / "part-2.npy")
+    with refused(ValueError, part, "shape (3,)", "float32", "part-0.npy", "(8,)"):
         open_module._open(str(path))
     np.save(path / "part-2.npy", x[:5].astype("f8"))
-    with pytest.raises(ValueError, match=r"part-2.npy: has rows of shape \(8,\) and dtype float64, part-0.npy before"):
+    with refused(ValueError, part, "(8,)", "dtype float64", "part-0.npy", "float32"):
         open_module._open(str(path))
     np.save(path / "part-2.npy", np.asarray(1.0))
-    with pytest.raises(ValueError, match=r"part-2.npy: holds a single number, not an array of rows$"):
+    with refused(ValueError, part, "number", "rows"):
         open_module._open(str(path))
     (path / "part-2.npy").rename(path / "part-2.npy.fc_arrayapi.part")
-    with pytest.raises(ValueError, match=r"part-2.npy.fc_arrayapi.part: is unfinished: finish it with store\(..., re"):
+    with refused(ValueError, f"{part}.fc_arrayapi.part", "unfinished", "resume=True"):
         open_module._open(str(path))
     shutil.rmtree(path)
     path.mkdir()
     (path / "._part-0.npy").write_bytes(b"what macOS leaves behind")
-    with pytest.raises(ValueError, match=r"parts: this folder is no Zarr array and has no .npy files$"):
+    with refused(ValueError, str(path), "Zarr array", ".npy files"):
         open_module._open(str(path))
 
 
@@ -367,11 +363,7 @@ def test_folders_of_parts_that_do_not_fit_together(tmp_path, x):
 def test_a_missing_library_is_named(tmp_path, monkeypatch, x, module, write):
     path = str(write(tmp_path, x))
     monkeypatch.setitem(sys.modules, module, None)
-    message = {
-        "zarr": r"^a .zarr array needs zarr: pip install zarr$",
-        "h5py": r"^an HDF5 dataset needs h5py: pip install h5py$",
-    }[module]
-    with pytest.raises(ImportError, match=message):
+    with refused(ImportError, {"zarr": ".zarr", "h5py": "HDF5"}[module], f"pip install {module}"):
         open_module._open(path)
 
 
@@ -385,6 +377,5 @@ def test_headers_of_two_versions_are_read_and_no_others(tmp_path):
     for version in ((1, 0), (2, 0)):
         assert header(ROWS, version)[0] == ROWS.shape
         assert header(np.zeros(2, [("é", "f8")]), version).dtype.names == ("é",)
-    message = r"^x: has no .npy header \(its version is 3.0: save the array in version 1.0 or 2.0\)$"
-    with pytest.raises(ValueError, match=message):
+    with refused(ValueError, "x", "header", "3.0", "1.0", "2.0"):
         header(np.zeros(2, [("é", "f8")]), (3, 0))
