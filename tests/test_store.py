@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 
 import numpy as np
 import pytest
 import zarr
-from helpers.assertions import nothing_computes
+from helpers.assertions import lacks, nothing_computes, refused
 from helpers.batches import B, W, X, dY, numbers
 from helpers.results import PART, Source, lazy, names, read
 
@@ -125,20 +124,20 @@ def test_targets_may_be_bytes(backend, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "array", "error", "message"),
+    ("name", "array", "error", "facts"),
     [
-        ("x.csv", "lazy", ValueError, r"x.csv: store writes .npy and .zarr$"),
-        ("x", "lazy", ValueError, r"x: store writes .npy and .zarr$"),
-        ("none/x.npy", "lazy", FileNotFoundError, r"none/x.npy: there is no folder .*none$"),
-        ("x.npy", X, TypeError, r"x.npy: the array is of type ndarray, not lazy: write it with numpy.save$"),
-        ("x.npy", [1.0], TypeError, r"x.npy: the array is of type list, not lazy: write it with numpy.save$"),
-        ("x.npy", None, TypeError, r"x.npy: the array is None: a gradient is there if backward was called with it in "),
-        ("x.npy", "nan", ValueError, r"x.npy: axis 0 has blocks of unknown size: call compute_chunk_sizes\(\) on the "),
-        ("x.npy", "objects", TypeError, r"x.npy: the array has dtype object; files hold numbers that every machine kn"),
-        ("x.zarr", "longdouble", TypeError, r"x.zarr: the array has dtype float128; files hold numbers that every ma"),
+        ("x.csv", "lazy", ValueError, (".npy", ".zarr")),
+        ("x", "lazy", ValueError, (".npy", ".zarr")),
+        ("none/x.npy", "lazy", FileNotFoundError, ("folder",)),
+        ("x.npy", X, TypeError, ("ndarray", "lazy", "numpy.save")),
+        ("x.npy", [1.0], TypeError, ("list", "lazy", "numpy.save")),
+        ("x.npy", None, TypeError, ("None", "backward", "needs")),
+        ("x.npy", "nan", ValueError, ("axis 0", "unknown size", "compute_chunk_sizes()")),
+        ("x.npy", "objects", TypeError, ("dtype object", "float32")),
+        ("x.zarr", "longdouble", TypeError, ("dtype float128", "float32")),
     ],
 )
-def test_what_can_not_be_written_is_refused(backend, tmp_path, name, array, error, message):
+def test_what_can_not_be_written_is_refused(backend, tmp_path, name, array, error, facts):
     x = backend.asarray(X)
     if isinstance(array, str):
         array = {
@@ -147,38 +146,32 @@ def test_what_can_not_be_written_is_refused(backend, tmp_path, name, array, erro
             "objects": x.astype(object),
             "longdouble": x.astype("longdouble"),
         }[array]
-    with nothing_computes(backend), pytest.raises(error, match=message):
+    with nothing_computes(backend), refused(error, str(tmp_path / name), *facts):
         fc.store({tmp_path / "a.npy": x, tmp_path / name: array})
     assert names(tmp_path) == []
 
 
 def test_targets_are_paths(backend, tmp_path):
     x = backend.asarray(X)
-    with pytest.raises(
-        TypeError, match=r"^targets is of type list: it maps paths to lazy arrays, for example {'y.zarr'"
-    ):
+    with refused(TypeError, "targets", "list", "{'y.zarr': Y}"):
         fc.store([x])
-    with pytest.raises(
-        TypeError, match=r"^a target is of type int, not a path: what another process writes to an arra"
-    ):
+    with refused(TypeError, "target", "int", "path"):
         fc.store({1: x})
-    with pytest.raises(ValueError, match=r"x.npy: is the target of two arrays$"):
+    with refused(ValueError, "x.npy", "two arrays"):
         fc.store({os.fsencode(tmp_path / "x.npy"): x, tmp_path / "." / "x.npy": x})
     assert names(tmp_path) == []
 
 
 def test_a_block_that_is_not_what_the_array_says_is_refused(backend, tmp_path):
     x = backend.asarray(X, chunks=(50, 6))
-    for change, message in (
-        (lambda block: block[:-1], r"has shape \(49, 6\) and dtype float64, the lazy array says \(50, 6\) and <f8"),
-        (
-            lambda block: block.astype("f4"),
-            r"has shape \(50, 6\) and dtype float32, the lazy array says \(50, 6\) and <f8",
-        ),
+    for change, facts in (
+        (lambda block: block[:-1], ("shape (49, 6)", "float64", "(50, 6)", "<f8")),
+        (lambda block: block.astype("f4"), ("shape (50, 6)", "float32", "<f8")),
     ):
         other = x.map_blocks(change, dtype=float, meta=np.empty((0, 0)))
-        with pytest.raises(ValueError, match=rf"x.npy: the block at \(\(.*\), \(0, 6\)\) {message}"):
+        with refused(ValueError, str(tmp_path / "x.npy"), "(0, 6)", *facts) as raised:
             fc.store({tmp_path / "x.npy": other}, overwrite=True)
+        assert any(lacks(str(raised.value), f"(({row}, {row + 50}), (0, 6))") == [] for row in (0, 50))
     assert names(tmp_path) == [f"x.npy{PART}"]
 
 
@@ -187,14 +180,14 @@ def test_a_file_replaces_no_folder_and_a_folder_no_file(backend, tmp_path):
     (tmp_path / "x.npy" / "part-0.npy").touch()
     (tmp_path / "x.zarr").write_text("a file")
     (tmp_path / f"y.npy{PART}").write_text("a file")
-    for name, message in {
-        "x.npy": "x.npy: is a folder, and store writes a file there: move it away$",
-        "x.zarr": "x.zarr: is no folder, and store writes one there: move it away$",
-        "y.npy": f"y.npy{PART}: is no folder, and store writes one there: move it away$",
+    for name, facts in {
+        "x.npy": ("x.npy", "a folder", "file"),
+        "x.zarr": ("x.zarr", "no folder"),
+        "y.npy": (f"y.npy{PART}", "no folder"),
     }.items():
         wanted = {tmp_path / "a.npy": backend.asarray(X), tmp_path / name: backend.asarray(X)}
         for options in ({}, {"overwrite": True}, {"resume": True}, {"overwrite": True, "resume": True}):
-            with nothing_computes(backend), pytest.raises(FileExistsError, match=message):
+            with nothing_computes(backend), refused(FileExistsError, *facts):
                 fc.store(wanted, **options)
     assert names(tmp_path) == ["x.npy", "x.zarr", f"y.npy{PART}"]
     assert names(tmp_path / "x.npy") == ["part-0.npy"]
@@ -203,13 +196,13 @@ def test_a_file_replaces_no_folder_and_a_folder_no_file(backend, tmp_path):
 
 def test_a_missing_zarr_is_named(backend, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "zarr", None)
-    with pytest.raises(ImportError, match=r"^a .zarr array needs zarr: pip install zarr$"):
+    with refused(ImportError, ".zarr", "pip install zarr"):
         fc.store({tmp_path / "x.zarr": backend.asarray(X)})
     assert names(tmp_path) == []
 
 
 def test_a_missing_threadpoolctl_is_said_before_anything_is_written(backend, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    with pytest.raises(ImportError, match=re.escape("pip install threadpoolctl")):
+    with refused(ImportError, "pip install threadpoolctl"):
         fc.store({tmp_path / "y.npy": backend.asarray(np.ones((4, 2)))})
     assert list(tmp_path.iterdir()) == []

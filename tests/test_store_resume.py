@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers.assertions import lacks, refused
 from helpers.batches import B, W, X, dY
 from helpers.results import (
     PART,
@@ -40,7 +41,8 @@ def test_an_exception_in_a_block_loses_nothing_that_was_finished(backend, tmp_pa
     source, Y, _ = layer(backend, fail_at=55)
     with pytest.raises(RuntimeError, match="this block can not be read") as raised:
         fc.store({path: Y})
-    assert raised.value.__notes__ == ["The finished blocks are kept: pass resume=True to compute the others."]
+    (note,) = raised.value.__notes__
+    assert lacks(note, "finished blocks", "resume=True") == []
     time.sleep(0.2)  # blocks that were under way when one failed
     assert names(tmp_path) == [f"y{suffix}{PART}"]
     finished = finished_rows(path)
@@ -127,7 +129,7 @@ def test_what_could_not_be_begun_leaves_nothing_new(backend, tmp_path, monkeypat
             with pytest.raises(type(error)) as raised:
                 fc.store(wanted, resume=True, overwrite=True)
         if isinstance(error, OSError):
-            assert str(raised.value) == f"[Errno 28] No space left on device: '{tmp_path / 'new.zarr'}'"
+            assert lacks(str(raised.value), os.strerror(errno.ENOSPC), f"'{tmp_path / 'new.zarr'}'") == []
         assert names(tmp_path) == ["old.npy", f"part.npy{PART}"]
         assert finished_blocks(tmp_path / "part.npy") == before
         np.testing.assert_array_equal(read(tmp_path / "old.npy"), X)
@@ -141,18 +143,18 @@ def test_resume_begins_where_there_is_nothing_to_take_up(backend, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("other", "message"),
+    ("other", "facts"),
     [
-        (lambda x: x[:90], r"shape \[100, 6\] before, \[90, 6\] now"),
-        (lambda x: x.astype("float32"), "dtype 'float64' before, 'float32' now"),
+        (lambda x: x[:90], ("shape", "[100, 6] before", "[90, 6] now")),
+        (lambda x: x.astype("float32"), ("dtype", "'float64' before", "'float32' now")),
         (
             lambda x: x.rechunk((20, 6)),
-            r"chunks \[\[10, 10, .*\], \[6\]\] before, \[\[20, 20, 20, 20, 20\], \[6\]\] now",
+            ("chunks", "[[10, 10,", "[[20, 20, 20, 20, 20], [6]] now"),
         ),
-        (lambda x: x + 1, "its inputs or parameters have changed, or one of them has another name in each run"),
+        (lambda x: x + 1, ("inputs", "parameters", "changed", "name")),
     ],
 )
-def test_resume_refuses_another_array(backend, tmp_path, other, message):
+def test_resume_refuses_another_array(backend, tmp_path, other, facts):
     path = tmp_path / "x.npy"
     source = Source(X, fail_at=50)
     x = lazy(backend, source)
@@ -161,7 +163,7 @@ def test_resume_refuses_another_array(backend, tmp_path, other, message):
     time.sleep(0.2)
     before = finished_blocks(path)
     source.mend()
-    with pytest.raises(ValueError, match=f"x.npy{PART}: is an unfinished result of another array: {message}: pass ove"):
+    with refused(ValueError, f"{path}{PART}", "another array", *facts, "overwrite=True", "not resume=True"):
         fc.store({tmp_path / "y.npy": x, path: other(x)}, resume=True)
     assert names(tmp_path) == [f"x.npy{PART}"]
     assert finished_blocks(path) == before
@@ -182,10 +184,10 @@ def test_another_weight_or_file_is_another_array(backend, tmp_path):
         patch.setattr(npy.NpyWriter, "write", fail)
         with pytest.raises(RuntimeError):
             fc.store({tmp_path / "y.npy": Y()})
-    with pytest.raises(ValueError, match="its inputs or parameters have changed"):
+    with refused(ValueError, f"y.npy{PART}", "inputs", "parameters", "changed", "overwrite=True"):
         fc.store({tmp_path / "y.npy": Y(W + 1)}, resume=True)
     os.utime(tmp_path / "x.npy", ns=(1, 1))
-    with pytest.raises(ValueError, match="its inputs or parameters have changed"):
+    with refused(ValueError, f"y.npy{PART}", "inputs", "parameters", "changed", "overwrite=True"):
         fc.store({tmp_path / "y.npy": Y()}, resume=True)
 
 
@@ -199,13 +201,9 @@ def test_an_unfinished_result_is_not_taken_for_a_whole_one(backend, tmp_path):
         fc.open_array(path)
     (data,) = tmp_path.glob(f"y.zarr{PART}/*/data")
     for place in (data, data.parent, data.parent.parent):
-        with pytest.raises(ValueError, match="is unfinished: finish it with store"):
+        with refused(ValueError, str(place), "unfinished", "resume=True"):
             fc.open_array(place)
-    message = (
-        r"y.zarr.fc_arrayapi.part: is an unfinished result of y.zarr: pass resume=True to compute what it lacks, or "
-        r"overwrite=True to begin anew$"
-    )
-    with pytest.raises(FileExistsError, match=message):
+    with refused(FileExistsError, f"{path}{PART}", "unfinished", "resume=True", "overwrite=True"):
         fc.store({path: Y})
     source.mend()
     fc.store({path: Y}, overwrite=True)
@@ -263,7 +261,7 @@ def test_a_full_disk(backend, tmp_path, monkeypatch, suffix):
     with monkeypatch.context() as patch:
         left[0] = 6 if suffix == ".npy" else 20
         patch.setattr(npy.os, "fsync", full)
-        with pytest.raises(OSError, match=f"No space left on device: '.*y{suffix}'") as raised:
+        with refused(OSError, os.strerror(errno.ENOSPC), f"'{path}'") as raised:
             fc.store({path: Y})
         time.sleep(0.2)
     assert raised.value.errno == errno.ENOSPC
@@ -288,7 +286,7 @@ def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch)
     x = lazy(backend, Source(X))
     with monkeypatch.context() as patch:
         patch.setattr(npy.NpyWriter, "write", write_half)
-        with pytest.raises(OSError, match="No space left on device"):
+        with refused(OSError, os.strerror(errno.ENOSPC), f"'{path}'"):
             fc.store({path: x})
         time.sleep(0.2)
     assert [[50, 60], [0, 6]] not in finished_blocks(path)
@@ -365,7 +363,7 @@ def test_a_pass_that_is_killed_is_taken_up(backend, tmp_path, sent):
     _, said = killed.communicate(timeout=60)
     assert killed.returncode not in (0, None)
     if sent == signal.SIGINT:
-        assert "KeyboardInterrupt\nThe finished blocks are kept: " in said
+        assert lacks(said.rpartition("KeyboardInterrupt\n")[2], "finished blocks", "resume=True") == []
     assert names(tmp_path) == ["x.npy", f"y.npy{PART}", f"y.zarr{PART}"]
 
     for path in paths:  # as if the process had been killed in the middle of a line
