@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import builtins
 import os
-import re
 import subprocess
 import sys
 import zipfile
 
 import numpy as np
 import pytest
+from helpers.assertions import refused
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace
 
 W, B = np.arange(6.0).reshape(2, 3), np.arange(3.0)
+DTYPES = ("float16", "float32", "float64")
 
 
 def npz(path, **arrays):
@@ -24,21 +25,21 @@ def npz(path, **arrays):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "exception", "message"),
+    ("arrays", "exception", "facts"),
     [
-        ({"B": B}, ValueError, "has the entries ['B']; a layer's file has W and, for a bias, B"),
-        ({"W": W, "b": B}, ValueError, "has the entries ['W', 'b']; a layer's file has W and, for a bias, B"),
-        ({"W": W.astype(int)}, TypeError, "W has dtype int64; weights are float16, float32, float64"),
+        ({"B": B}, ValueError, ("['B']", "W", "B")),
+        ({"W": W, "b": B}, ValueError, ("['W', 'b']", "W", "B")),
+        ({"W": W.astype(int)}, TypeError, ("W", "int64", *DTYPES)),
         (
             {"W": np.asarray([[None]])},
             ValueError,
-            "W.npy: holds Python objects, which are never unpickled here",
+            ("W.npy", "Python objects"),
         ),
     ],
 )
-def test_a_file_that_is_no_layer_is_refused(tmp_path, arrays, exception, message):
+def test_a_file_that_is_no_layer_is_refused(tmp_path, arrays, exception, facts):
     path = npz(tmp_path / "layer.npz", **arrays)
-    with pytest.raises(exception, match=f"^{re.escape(f'{path}: {message}')}$"):
+    with refused(exception, str(path), *facts):
         fc.FullyConnected.load(path)
 
 
@@ -46,10 +47,10 @@ def test_a_broken_file_is_refused(tmp_path):
     whole = npz(tmp_path / "whole.npz", W=W).read_bytes()
     for name, content in (("cut.npz", whole[:-30]), ("text.npz", b"hello"), ("empty.npz", b"")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=rf"{name}: is no whole .npz file \("):
+        with refused(ValueError, str(tmp_path / name), ".npz file"):
             fc.FullyConnected.load(tmp_path / name)
         (tmp_path / name).rename(tmp_path / "x.safetensors")
-        with pytest.raises(ValueError, match=r"x.safetensors: is no whole .safetensors file \("):
+        with refused(ValueError, str(tmp_path / "x.safetensors"), ".safetensors file"):
             fc.FullyConnected.load(tmp_path / "x.safetensors")
     with pytest.raises(FileNotFoundError):
         fc.FullyConnected.load(tmp_path / "missing.npz")
@@ -59,7 +60,7 @@ def test_a_header_that_asks_for_more_than_there_is_is_refused_before_memory_is_t
     path = tmp_path / "lie.npz"
     with zipfile.ZipFile(path, "w") as archive, archive.open("W.npy", "w") as member:
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**9)})
-    with pytest.raises(ValueError, match=r"W.npy: has 128 bytes, its header asks for 8000000000000000128: "):
+    with refused(ValueError, str(path), "W.npy", "128 bytes", "8000000000000000128"):
         fc.FullyConnected.load(path)
 
 
@@ -78,16 +79,18 @@ def npz_with(path, header=None, **options):
 def test_what_save_never_writes_is_refused(tmp_path):
     bomb = tmp_path / "bomb.npz"
     np.savez_compressed(bomb, W=np.zeros((10_000, 1000)))
-    with pytest.raises(ValueError, match=r"bomb.npz: W.npy: \d+ bytes ask for 80000128, more than 100 times as many, "):
+    with zipfile.ZipFile(bomb) as archive:
+        compressed = archive.getinfo("W.npy").compress_size
+    with refused(ValueError, str(bomb), "W.npy", f"{compressed} bytes", "80000128", "100", "numpy.savez"):
         fc.FullyConnected.load(bomb)
     for shape in ((-2, -3), (-1, 3)):
         path = npz_with(tmp_path / "x.npz", {"descr": "<f8", "fortran_order": False, "shape": shape})
-        with pytest.raises(ValueError, match=r"W.npy: its header asks for the shape \(-"):
+        with refused(ValueError, str(path), "W.npy", "header", str(shape)):
             fc.FullyConnected.load(path)
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "folder.safetensors").mkdir()
     for name in ("folder.npz", "folder.safetensors"):
-        with pytest.raises(ValueError, match=rf"{name}: is no file$"):
+        with refused(ValueError, str(tmp_path / name), "file"):
             fc.FullyConnected.load(tmp_path / name)
 
 
@@ -95,10 +98,10 @@ def test_what_save_never_writes_is_refused(tmp_path):
 def test_safetensors_of_other_dtypes_are_refused(backend, tmp_path):
     from safetensors.torch import save_file
 
-    for dtype in ("bfloat16", "float8_e4m3fn", "int32"):
+    for dtype, name in (("bfloat16", "BF16"), ("float8_e4m3fn", "F8_E4M3"), ("int32", "I32")):
         path = tmp_path / "layer.safetensors"
         save_file({"W": backend.xp.ones((2, 2)).to(backend.dtype(dtype))}, path)
-        with pytest.raises(TypeError, match=r"W has dtype \w+; weights are float16, float32, float64$"):
+        with refused(TypeError, str(path), "W", name, *DTYPES):
             fc.FullyConnected.load(path)
 
 
@@ -111,7 +114,7 @@ def test_saving_over_a_file_keeps_its_permissions_and_links(tmp_path, suffix):
     assert link.is_symlink()
     assert target.stat().st_mode & 0o777 == 0o600
     np.testing.assert_array_equal(fc.FullyConnected.load(target).W, W)
-    with pytest.raises(FileNotFoundError, match=r"there is no folder .*nowhere$"):
+    with refused(FileNotFoundError, str(tmp_path / "nowhere" / f"layer{suffix}"), f"folder {tmp_path / 'nowhere'}"):
         fc.FullyConnected(W).save(tmp_path / "nowhere" / f"layer{suffix}")
     long = tmp_path / f"{'n' * (255 - len(suffix))}{suffix}"
     fc.FullyConnected(W).save(long)
@@ -127,11 +130,12 @@ def test_big_endian_weights_go_to_every_library(backend, tmp_path):
 
 
 def test_other_endings_and_dtypes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"layer.pt: weights are kept in .npz or .safetensors files$"):
+    with refused(ValueError, str(tmp_path / "layer.pt"), ".npz", ".safetensors"):
         fc.FullyConnected(W).save(tmp_path / "layer.pt")
-    with pytest.raises(ValueError, match=r"layer: weights are kept in .npz or .safetensors files$"):
+    with refused(ValueError, str(tmp_path / "layer"), ".npz", ".safetensors"):
         fc.FullyConnected.load(tmp_path / "layer")
-    with pytest.raises(TypeError, match=r"^W has dtype \w+; files hold float16, float32, float64: convert it "):
+    dtype = np.dtype(np.longdouble).name
+    with refused(TypeError, "W", dtype, *DTYPES, "xp.astype(W, xp.float32)"):
         fc.FullyConnected(W.astype(np.longdouble)).save(tmp_path / "layer.npz")
     assert list(tmp_path.iterdir()) == []
 
@@ -139,7 +143,7 @@ def test_other_endings_and_dtypes_are_refused(tmp_path):
 @pytest.mark.needs("bfloat16")
 def test_bfloat16_is_refused_with_a_way_out(backend, tmp_path):
     layer = fc.FullyConnected(backend.xp.ones((2, 2), dtype=backend.xp.bfloat16))
-    with pytest.raises(TypeError, match=r"^W has dtype bfloat16; files hold float16, float32, float64: convert it "):
+    with refused(TypeError, "W", "bfloat16", *DTYPES, "xp.astype(W, xp.float32)"):
         layer.save(tmp_path / "layer.npz")
 
 
@@ -193,7 +197,7 @@ def test_a_missing_safetensors_package_is_named(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match=r"pip install safetensors$"):
+    with refused(ImportError, ".safetensors", "pip install safetensors"):
         fc.FullyConnected(W).save(tmp_path / "layer.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -214,5 +218,5 @@ def test_a_process_that_is_killed_while_it_saves_leaves_the_file_that_was(tmp_pa
         assert len(os.listdir(tmp_path)) == 2  # the new one has another name still
         process.kill()
     assert path.read_bytes() == before
-    fc.FullyConnected(2 * W, B).save(path)  # what the killed process left is in nobody's way
+    fc.FullyConnected(2 * W, B).save(path)  # what the killed process left is in the way of no later save
     np.testing.assert_array_equal(fc.FullyConnected.load(path).W, 2 * W)
