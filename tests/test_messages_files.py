@@ -1,0 +1,91 @@
+"""The sentences of the messages about files that users meet most; the tests of each file hold the facts of the rest."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from helpers.batches import X
+from helpers.results import break_off_at_the_end
+
+import fc_arrayapi as fc
+from fc_arrayapi._files import open as open_module
+
+
+def find_an_unfinished_result(folder, backend):
+    wanted = {folder / "Y.npy": backend.asarray(X)}
+    break_off_at_the_end(wanted)
+    fc.store(wanted)
+
+
+def find_a_target_that_exists(folder, backend):
+    wanted = {folder / "Y.npy": backend.asarray(X)}
+    fc.store(wanted)
+    fc.store(wanted)
+
+
+def open_a_file_cut_short(folder, patch):
+    np.save(folder / "X.npy", X)
+    os.truncate(folder / "X.npy", 1000)
+    open_module._open(str(folder / "X.npy"))
+
+
+def compute_without_dask(folder, patch):
+    patch.setitem(sys.modules, "dask", None)
+    patch.setitem(sys.modules, "dask.array", None)
+    fc.compute(1.0)
+
+
+def open_hdf5_without_a_name(folder, patch):
+    with h5py.File(folder / "x.h5", "w") as file:
+        file["X"], file["dY"] = X, X
+    open_module._open(str(folder / "x.h5"))
+
+
+def message_of(call, *arguments, exception):
+    with pytest.raises(exception) as raised:
+        call(*arguments)
+    assert raised.type is exception
+    return str(raised.value)
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            find_an_unfinished_result,
+            "{folder}/Y.npy.fc_arrayapi.part: is an unfinished result of Y.npy: pass resume=True to compute what it "
+            "lacks, or overwrite=True to begin anew",
+        ),
+        (
+            find_a_target_that_exists,
+            "{folder}/Y.npy: is there already, and whole: leave it out, or pass overwrite=True to replace it",
+        ),
+    ],
+)
+def test_sentences_about_results(backend, tmp_path, call, sentence):
+    assert message_of(call, tmp_path, backend, exception=FileExistsError) == sentence.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("call", "exception", "sentence"),
+    [
+        (
+            open_a_file_cut_short,
+            ValueError,
+            "{folder}/X.npy: has 1000 bytes, its header asks for 4928: the file was cut short",
+        ),
+        (compute_without_dask, ImportError, "chunked arrays need Dask: pip install 'dask[array]'"),
+        (
+            open_hdf5_without_a_name,
+            ValueError,
+            "{folder}/x.h5: name the dataset: open {folder}/x.h5::X or {folder}/x.h5::dY",
+        ),
+    ],
+)
+def test_sentences_about_files_and_packages(tmp_path, monkeypatch, call, exception, sentence):
+    assert message_of(call, tmp_path, monkeypatch, exception=exception) == sentence.format(folder=tmp_path)
