@@ -238,7 +238,7 @@ def test_results_go_to_zarr_and_come_from_it(run, files, batch, backend):
 @dask_only
 def test_what_is_there_is_kept_or_replaced(run, files, backend):
     Path("Y.npy").write_bytes(b"mine")
-    fails(run, "forward X.npy --weights layer.npz --out Y.npy", str(files / "Y.npy"), "--overwrite")
+    fails(run, "forward X.npy --weights layer.npz --out Y.npy", str(files / "Y.npy"), "already", "--overwrite")
     assert Path("Y.npy").read_bytes() == b"mine"
     assert run("forward X.npy --weights layer.npz --out Y.npy --overwrite")[0] == 0
     assert np.load("Y.npy").shape == (7, 3)

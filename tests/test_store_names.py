@@ -31,7 +31,7 @@ def test_a_target_is_replaced_only_at_the_end_and_only_if_asked(backend, tmp_pat
     path = tmp_path / f"x{suffix}"
     fc.store({path: backend.asarray(X)})
     for resume, facts in ((False, ()), (True, ("resume",))):
-        with refused(FileExistsError, str(path), "overwrite=True", *facts):
+        with refused(FileExistsError, str(path), "already", "overwrite=True", *facts):
             fc.store({path: backend.asarray(X + 1)}, resume=resume)
     source = Source(X + 1, fail_at=99)
     x = lazy(backend, source)
@@ -100,7 +100,7 @@ def test_an_old_result_is_not_taken_for_the_new_one(backend, tmp_path, suffix):
     (data,) = tmp_path.glob(f"x{suffix}{PART}/*/data")
     lose_everything(data)
     source.mend()
-    with refused(FileExistsError, str(path), "overwrite=True") as raised:
+    with refused(FileExistsError, str(path), "already", "overwrite=True") as raised:
         fc.store({path: x}, resume=True)
     assert lacks(str(raised.value), "resume") == ["resume"]  # which goes on once the old result may be replaced
     assert source.reads.sum() == 0
@@ -135,7 +135,7 @@ def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monke
             else:
                 shutil.rmtree(path)
                 other.rename(path)
-            with refused(FileExistsError, str(path), "overwrite=True"):
+            with refused(FileExistsError, str(path), "already", "overwrite=True"):
                 fc.store({path: x}, resume=True)
             np.testing.assert_array_equal(read(path), X + 2)
         fc.store({path: x}, resume=True, overwrite=written_since)
@@ -154,7 +154,7 @@ def test_what_a_kill_left_of_the_folder_of_a_whole_result_is_removed(backend, tm
         with pytest.raises(ZeroDivisionError):
             fc.store({path: backend.asarray(X + 1)}, overwrite=True)
     assert path.with_name(path.name + PART).exists()
-    with refused(FileExistsError, str(path), "resume", "overwrite=True"):
+    with refused(FileExistsError, str(path), "already", "resume", "overwrite=True"):
         fc.store({path: backend.asarray(X + 1)}, resume=True)
     assert names(tmp_path) == [path.name]
     np.testing.assert_array_equal(read(path), X + 1)
