@@ -270,7 +270,7 @@ def test_two_colons_are_part_of_a_name_where_there_is_such_a_file(tmp_path):
         file["X"], file["X::Y"] = ROWS, ROWS + 1
     for name, expected in {"x.npy": ROWS, "x.h5::X": ROWS, "x.h5::X::Y": ROWS + 1}.items():
         np.testing.assert_array_equal(open_module._open(f"{folder}/{name}")[:, :], expected)
-    with refused(ValueError, f"{folder}/x.h5", "Z::Y", f"{folder}/x.h5::X", f"{folder}/x.h5::X::Y"):
+    with refused(ValueError, f"{folder}/x.h5: ", "Z::Y", f"{folder}/x.h5::X", f"{folder}/x.h5::X::Y"):
         open_module._open(f"{folder}/x.h5::Z::Y")
 
 
@@ -298,7 +298,7 @@ def test_zarr_groups_and_what_is_no_array_of_numbers(tmp_path):
         group.create_array("x", data=ROWS)
         group.create_array("y", data=ROWS)
         (path / "empty").mkdir()
-        with refused(ValueError, str(path), "group", str(path / "x"), str(path / "y")) as raised:
+        with refused(ValueError, f"{path}: ", "group", str(path / "x"), str(path / "y")) as raised:
             open_module._open(str(path))
         assert "empty" not in str(raised.value)
         np.testing.assert_array_equal(open_module._open(str(path / "x"))[:, :], ROWS)
@@ -322,10 +322,10 @@ def test_hdf5_files_and_what_is_no_dataset_of_numbers(tmp_path):
         file["empty"] = h5py.Empty("f4")
     listed = [f"{path}::{name}" for name in ("X", "empty", "group/Y", "one", "words")]
     for name, facts in (
-        ("", (str(path), "dataset", *listed)),
-        ("::", (str(path), "dataset", *listed)),
-        ("::Z", (str(path), "dataset", "Z", *listed)),
-        ("::group", (f"{path}::group", "group of datasets", *listed)),
+        ("", (f"{path}: ", "dataset", *listed)),
+        ("::", (f"{path}: ", "dataset", *listed)),
+        ("::Z", (f"{path}: ", "dataset", "Z", *listed)),
+        ("::group", (f"{path}::group: ", "group of datasets", *listed)),
         ("::words", (f"{path}::words", "strings", "object")),
         ("::one", (f"{path}::one", "number", "rows")),
         ("::empty", (f"{path}::empty", "is empty", "shape")),
