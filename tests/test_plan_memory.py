@@ -54,7 +54,7 @@ def watch():
     while not done.wait(0.002):
         peak = max(peak, anonymous())
 
-thread = threading.Thread(target=watch)
+thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 for _ in range(3):  # threads that wait for others hold less in one pass and a block more in another
     peak = before
