@@ -165,37 +165,55 @@ def test_libraries_are_looked_for_anew_only_after_an_import(backend, monkeypatch
 
 
 BLAS_THREADS = """
-import threading, time
-import dask.array as da, numpy as np, threadpoolctl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+import dask, dask.array as da, numpy as np, threadpoolctl
 import fc_arrayapi as fc
 
 def blas_threads():
     return {pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"}
 
-def lazy(seconds, fail=False):
-    def look(block):
+class Pass(threading.Thread):
+    # Four blocks that look, wait until the pass may end, and look again.
+    def __init__(self, fail=False):
+        super().__init__(target=self.compute)
+        self.fail, self.begun, self.may_end = fail, threading.Event(), threading.Event()
+
+    def __dask_tokenize__(self):
+        return self.name
+
+    def look(self, block):
         seen.append(blas_threads())
-        time.sleep(seconds)
+        self.begun.set()
+        assert self.may_end.wait(60)
         seen.append(blas_threads())
-        return 1 / 0 if fail else block
-    return da.ones((2, 2), chunks=1).map_blocks(look, dtype=float, meta=np.empty((0, 0)))
+        return 1 / 0 if self.fail else block
+
+    def compute(self):
+        fc.compute(da.ones((2, 2), chunks=1).map_blocks(self.look, dtype=float, meta=np.empty((0, 0))))
 
 seen = []
 before = blas_threads()
-fc.compute(lazy(0))
+alone = Pass()
+alone.may_end.set()
+alone.compute()
 assert blas_threads() == before, "after a pass"
-try:
-    fc.compute(lazy(0, fail=True))
-except ZeroDivisionError:
-    assert blas_threads() == before, "after an exception"
-time.sleep(0.1)  # blocks that were under way when one failed
-seen.clear()
-for first, second in ((0.2, 0.4), (0.6, 0.1)):
-    passes = [threading.Thread(target=fc.compute, args=(lazy(seconds),)) for seconds in (first, second)]
-    passes[0].start()
-    time.sleep(0.1)
-    passes[1].start()
-    [one.join() for one in passes]
+failing = Pass(fail=True)
+failing.may_end.set()
+with ThreadPoolExecutor(2) as pool, dask.config.set(pool=pool):
+    try:
+        failing.compute()
+    except ZeroDivisionError:
+        assert blas_threads() == before, "after an exception"
+seen.clear()  # and no block is under way still
+for first_ends_first in (True, False):
+    passes = [Pass(), Pass()]
+    for one in passes:
+        one.start()
+        assert one.begun.wait(60)
+    for one in passes if first_ends_first else passes[::-1]:
+        one.may_end.set()
+        one.join()
     assert blas_threads() == before, "after passes at once"
 assert len(seen) == 32 and all(threads == {1} for threads in seen), seen
 print("before", before)

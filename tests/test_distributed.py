@@ -280,11 +280,13 @@ def cluster_of_two_blas_threads(monkeypatch):
 
 def test_every_worker_has_one_blas_thread_while_a_pass_runs(cluster_of_two_blas_threads, marks):
     """Also a worker that joins while it runs: the blocks wait until there is one."""
-    arrived = in_folder(marks, "arrived")
+
+    def arrived(wait_for):
+        return list(marks.glob(f"{wait_for}-*"))
 
     def look(block, wait_for):
-        (arrived / str(os.getpid())).touch()
-        wait_until(lambda: len(list(arrived.iterdir())) >= wait_for, seconds=60)
+        (marks / f"{wait_for}-{os.getpid()}").touch()
+        wait_until(lambda: len(arrived(wait_for)) >= wait_for, seconds=60)
         return np.full_like(block, blas_threads())
 
     def lazy(workers):
@@ -302,7 +304,11 @@ def test_every_worker_has_one_blas_thread_while_a_pass_runs(cluster_of_two_blas_
             fc.compute(da.ones(4, chunks=1).map_blocks(fail, dtype=float, meta=np.empty(0)))
         assert set(client.run(blas_threads).values()) == {2}
 
-        more = threading.Timer(0.5, cluster_of_two_blas_threads.scale, args=(2,))
+        def add_a_worker():
+            wait_until(lambda: arrived(wait_for=2))
+            cluster_of_two_blas_threads.scale(2)
+
+        more = threading.Thread(target=add_a_worker)
         more.start()
         (seen,) = fc.compute(lazy(workers=2))
         more.join()
@@ -336,7 +342,8 @@ def listens_to_ctrl_c():
 
 @pytest.mark.parametrize("progress", [False, True])
 def test_ctrl_c_cancels_the_pass(shared_cluster, client, marks, progress, listens_to_ctrl_c):
-    x = Source(X, in_folder(marks, "x"), do=lambda reads: time.sleep(0.5))
+    go_on = marks / "go on"
+    x = Source(X, in_folder(marks, "x"), do=lambda reads: wait_until(go_on.exists))
 
     def press():
         wait_until(x.reads)
@@ -347,6 +354,7 @@ def test_ctrl_c_cancels_the_pass(shared_cluster, client, marks, progress, listen
     with pytest.raises(KeyboardInterrupt):
         fc.compute(fc.grad_weight(x.lazy(), da.from_array(dY, chunks=(10, 5))), progress=progress)
     thread.join()
+    go_on.touch()
     wait_until(lambda: not shared_cluster.scheduler.tasks)
     assert len(x.reads()) < 10
     assert [name for name in shared_cluster.scheduler.worker_plugins if "fc_arrayapi" in name] == []

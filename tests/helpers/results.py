@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -79,6 +81,15 @@ def names(folder):
 
 
 # One pass.
+
+
+@contextmanager
+def own_threads():
+    """Run passes in two threads that have ended afterwards, with the blocks that were under way when one failed."""
+    import dask
+
+    with ThreadPoolExecutor(2) as pool, dask.config.set(pool=pool):
+        yield
 
 
 def break_off_at_the_end(targets, **options):
