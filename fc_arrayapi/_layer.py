@@ -311,7 +311,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         """
         for name, size in (("C", C), ("S", S)):
             if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 0:
-                raise ValueError(f"{name} is {size!r}: the number of features is a whole number, 0 or more")
+                raise ValueError(f"{name} is {size!r}: pass an integer, 0 or more")
         space = namespace.wrapped(xp)
         dtype = namespace.float_dtype(space, dtype)
         draws = _draw(initializer, np.random.default_rng(seed), C, S)

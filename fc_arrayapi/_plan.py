@@ -269,8 +269,8 @@ def _in_memory(xp: Namespace, X: Array, W: Array, dY: Array | None) -> Plan:
 def _feature_advice(inputs: dict[str, Array]) -> list[str]:
     """Name the arrays whose features have several blocks."""
     return [
-        f"{name} has {array.numblocks[-1]} blocks along axis {axis_label(AXES[name][-1])}, which every pass puts "
-        f"together: call {name}.rechunk({{{array.ndim - 1}: -1}}) before you write it"
+        f"{name} has {array.numblocks[-1]} blocks along axis {axis_label(AXES[name][-1])}, which every pass "
+        f"merges: call {name}.rechunk({{{array.ndim - 1}: -1}}) before you write it"
         for name, array in inputs.items()
         if array.numblocks[-1] > 1
     ]
@@ -280,8 +280,8 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
     """Warn of unsuitable blocks along the batch."""
     advice = []
     for name, array, unknown in (
-        ("X", X, "flops, bytes and memory are unknown too"),
-        ("dY", dY, "they are compared with those of X only in the pass"),
+        ("X", X, "so flops, bytes and memory are unknown"),
+        ("dY", dY, "they can be compared with those of X only in the pass"),
     ):
         if array is not None and blocks.has_unknown_blocks(array):
             advice.append(f"{name} has blocks of unknown size: {unknown}: call {name}.compute_chunk_sizes() first")
@@ -289,14 +289,14 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
         if dY is not None and n == dY.shape[axis] and X.chunks[axis] != dY.chunks[axis]:
             advice.append(
                 f"axis n (batch, axis {axis}): X has {len(X.chunks[axis])} blocks, dY has {len(dY.chunks[axis])}, with "
-                f"other borders, so every pass cuts dY anew: call dY.rechunk({{{axis}: X.chunks[{axis}]}}) before "
+                f"other borders, so every pass rechunks dY: call dY.rechunk({{{axis}: X.chunks[{axis}]}}) before "
                 f"you write it"
             )
     block, row_bytes = sizes.block("X"), max(1, X.shape[-1] * sizes.itemsize["X"])
-    call = f"open X with rows={max(1, int(BLOCK_BYTES // row_bytes))}, or call X.rechunk to so many rows"
+    call = f"open X with rows={max(1, int(BLOCK_BYTES // row_bytes))}, or rechunk X to this number of rows"
     if block < SMALL_BLOCK and sizes.blocks > MANY_BLOCKS:
         advice.append(
-            f"blocks too small: X has {sizes.blocks:,} blocks of {size_text(block)}, and Dask's own work for each "
+            f"blocks too small: X has {sizes.blocks:,} blocks of {size_text(block)}, and Dask's overhead for each "
             f"takes longer than its product: {call}"
         )
     elif block > LARGE_BLOCK:

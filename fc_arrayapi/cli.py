@@ -37,12 +37,12 @@ OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 MENDABLE = (ImportError, OSError, TypeError, ValueError)
 # Advice for errors of the system.
 ADVICE = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room, your quota is used up",
-    errno.EACCES: "change its permissions, or take another path",
-    errno.EPERM: "change its permissions, or take another path",
-    errno.EROFS: "take a path that can be written to",
-    errno.EPIPE: "what was to read the output has ended",
+    errno.ENOSPC: "free space on the disk",
+    errno.EDQUOT: "free space: your quota is exhausted",
+    errno.EACCES: "change its permissions, or choose another path",
+    errno.EPERM: "change its permissions, or choose another path",
+    errno.EROFS: "choose a writable path",
+    errno.EPIPE: "the program that reads the output has ended",
 }
 
 
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(given)
     except KeyboardInterrupt:
-        goes_on = "; what is written is kept: the same command with --resume goes on"
+        goes_on = "; finished blocks are kept: run the same command with --resume to continue"
         _complain(given.command, "stopped" + (goes_on if hasattr(given, "resume") else ""))
         return STOPPED
     except Exception as error:
@@ -84,7 +84,7 @@ def _in_one_line(error: Exception) -> str:
         where = "" if error.filename is None else f"{error.filename}: "
         text = f"{where}{str(error.strerror).lower()}: {ADVICE.get(error.errno, 'check the path')}"
     elif isinstance(error, MemoryError):
-        text = "out of memory: take fewer --rows or --threads"
+        text = "out of memory: reduce --rows or --threads"
     elif not isinstance(error, MENDABLE):
         text = f"{type(error).__name__}: {text}; --debug shows where"
     return " ".join(". ".join([text, *getattr(error, "__notes__", ())]).split())
@@ -157,7 +157,7 @@ def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
     inputs = {path.resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
     for path in targets:
         if path.resolve() in inputs:
-            raise ValueError(f"{path}: is read by this pass: write the result under another name")
+            raise ValueError(f"{path}: is an input of this pass: write the result to another path")
     started = time.perf_counter()
     with redirect_stdout(sys.stderr):  # for the progress: the bar of distributed knows no stream but stdout
         store.write(targets, resume=given.resume, overwrite=given.overwrite, progress=True, options=OPTIONS)
@@ -186,7 +186,9 @@ def _folder(path: Path) -> Iterator[None]:
 def _running_on(given: argparse.Namespace) -> AbstractContextManager[Any]:
     """Compute on the cluster of --scheduler or with --threads."""
     if given.scheduler is not None and given.threads is not None:
-        raise ValueError("--threads is for this machine, workers have their own: leave out --threads or --scheduler")
+        raise ValueError(
+            "--threads applies to this machine, and workers have their own threads: omit --threads or --scheduler"
+        )
     if given.scheduler is None and given.threads is None:
         return nullcontext()
     return compute.using(given.scheduler, given.threads)
@@ -256,17 +258,17 @@ def _parser() -> argparse.ArgumentParser:
     own = command("check", _check, "try the layer and einsum on array libraries", "", " torch")
     own.add_argument("backend", nargs="?", choices=BACKENDS, metavar="BACKEND", help=f"one of {', '.join(BACKENDS)}")
     own = command(
-        "plan", _plan, "say what a pass will take, and compute nothing",
+        "plan", _plan, "estimate the cost of a pass, without running it",
         " X.npy --weights layer.npz", " X.npy --weights layer.npz --dY dY.npy --rows 10000",
     )  # fmt: skip
-    own.add_argument("--dY", metavar="dY", type=Path, help="plan the pass that makes dX, dW and dB")
+    own.add_argument("--dY", metavar="dY", type=Path, help="plan the pass for dX, dW and dB")
     _add_batch(own)
     own = command(
         "forward", _forward, "write Y = XW + B, block by block",
         " X.zarr --weights layer.npz --out Y.zarr", " X.npy --weights layer.npz --out Y.zarr --rows 10000 --resume",
     )  # fmt: skip
     _add_batch(own)
-    own.add_argument("--out", type=Path, required=True, help="where Y goes, for example Y.zarr")
+    own.add_argument("--out", type=Path, required=True, help="the file for Y, for example Y.zarr")
     _add_writing(own)
     own = command(
         "backward", _backward, "write dX, dW and dB, in one pass over X and dY",
@@ -274,21 +276,21 @@ def _parser() -> argparse.ArgumentParser:
         " X.zarr dY.zarr --weights layer.npz --out grads --needs dW,dB --scheduler tcp://10.0.0.1:8786",
     )  # fmt: skip
     _add_batch(own)
-    own.add_argument("dY", type=Path, help="the gradient of the loss with respect to Y, opened as X is")
+    own.add_argument("dY", type=Path, help="the gradient of the loss with respect to Y, in a format of X")
     own.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for dX.zarr, dW.npy and dB.npy")
-    own.add_argument("--needs", help="the gradients to make, separated by commas (default: dX,dW,dB)")
+    own.add_argument("--needs", help="the gradients to compute, separated by commas (default: dX,dW,dB)")
     _add_writing(own)
     return parser
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("X", type=Path, help="the batch: what fc.open_array opens, for example X.npy or X.zarr")
+    parser.add_argument("X", type=Path, help="the batch, in a format of fc.open_array, for example X.npy or X.zarr")
     parser.add_argument("--weights", type=Path, required=True, help="W and B: a .npz or .safetensors file")
     parser.add_argument("--rows", type=int, help="rows in a block (default: up to 128 MiB)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
-    parser.add_argument("--threads", type=int, help="threads on this machine (default: one for each core)")
+    parser.add_argument("--threads", type=int, help="threads on this machine (default: one per core)")
 
 
 def _add_writing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--resume", action="store_true", help="go on where a stopped run ended")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is there, at the end")
+    parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results, at the end")

@@ -45,7 +45,7 @@ def test_a_size_of_1_is_told_that_it_does_not_broadcast(backend, case):
 
 @pytest.mark.only("numpy", "dask.array")
 @pytest.mark.parametrize("case", list(NUMPY_CASES))
-def test_what_holds_no_numbers_is_refused(backend, case):
+def test_arrays_that_are_not_numeric_are_refused(backend, case):
     assert_refused(backend, NUMPY_CASES[case], [backend.asarray(argument) for argument in NUMPY_CASES[case][1]])
 
 
@@ -119,7 +119,7 @@ NO_ARRAYS = {
 
 @pytest.mark.parametrize("what", list(NO_ARRAYS))
 @pytest.mark.parametrize(("where", "argument"), EACH_ARGUMENT)
-def test_what_is_no_array_is_refused(backend, where, argument, what):
+def test_values_that_are_not_arrays_are_refused(backend, where, argument, what):
     value, advice = NO_ARRAYS[what]
     function, shapes = CALLS[where]
     arrays = [value if name == argument else backend.asarray(zeros(*shape)) for name, shape in shapes.items()]
@@ -433,7 +433,7 @@ UNKNOWN_CASES = {
 @pytest.mark.only("dask.array")
 @pytest.mark.needs("unknown_chunks")
 @pytest.mark.parametrize("case", list(UNKNOWN_CASES))
-def test_what_can_not_be_compared_before_it_is_computed_is_refused(backend, case):
+def test_unknown_sizes_of_features_are_refused(backend, case):
     arrays = {
         "X": backend.asarray(zeros(8, 4), chunks=(2, 4)),
         "W": backend.asarray(zeros(4, 3), chunks=(4, 3)),

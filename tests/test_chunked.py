@@ -121,7 +121,7 @@ def test_sums_over_blocks_of_unknown_size(backend):
     [("X", lambda x: fc.forward(x, W)), ("dY", fc.grad_bias), ("operand 0", lambda x: fc.einsum("nc->c", x))],
     ids=["forward", "grad_bias", "einsum"],
 )
-def test_blocks_of_which_nobody_knows_the_type_are_refused(backend, argument, call):
+def test_blocks_of_unknown_type_are_refused(backend, argument, call):
     x = backend.xp.blockwise(positive_rows, "nc", backend.asarray(X, chunks=(10, 6)), "nc", dtype="float64")
     with refused(TypeError, f"{argument} is a Dask array", "blocks", "meta=numpy.empty((0, 0), dtype)"):
         call(x)

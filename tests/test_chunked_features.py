@@ -103,7 +103,7 @@ def test_backward_says_the_same_of_an_array_in_the_same_words(backend, small_blo
     assert about == ["backward: X"] * ("dW" in needs) + ["backward: dY"]
 
 
-def test_plan_says_what_backward_says_and_each_once(backend, small_blocks):
+def test_plan_repeats_the_warnings_of_backward_once(backend, small_blocks):
     x, dy = backend.asarray(X, chunks=(50, 2)), backend.asarray(dY, chunks=(50, 3))
     with pytest.warns(UserWarning, match="rechunk") as caught:
         fc.backward(x, W, dy)

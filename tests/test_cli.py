@@ -87,7 +87,7 @@ def test_check_passes(run, backend):
     assert line.split()[2:] == ["pass"] * 4
 
 
-def test_check_without_a_name_checks_what_is_found(run, monkeypatch):
+def test_check_without_a_name_checks_installed_backends(run, monkeypatch):
     monkeypatch.setattr(cli, "_is_found", lambda name: name == "numpy")
     code, printed, _ = run("check")
     assert code == 0
@@ -131,7 +131,7 @@ def test_a_library_that_raises_fails_the_check(run, monkeypatch):
     assert printed.splitlines()[2] == "numpy: Y: ZeroDivisionError: division by zero"
 
 
-def test_a_library_that_can_not_be_imported_fails_the_check(run, monkeypatch):
+def test_check_fails_for_a_library_that_cannot_be_imported(run, monkeypatch):
     def broken(name):
         raise OSError(f"{name}: no\nlibrary")
 
@@ -141,7 +141,7 @@ def test_a_library_that_can_not_be_imported_fails_the_check(run, monkeypatch):
     assert printed.splitlines()[2] == "numpy: Y: OSError: numpy: no library"
 
 
-def test_what_else_does_not_work_fails_the_check_and_a_missing_float64_does_not(run, monkeypatch):
+def test_check_fails_for_any_line_but_a_missing_float64(run, monkeypatch):
     def found(*what):
         checks = tuple(backends.BackendCheck(one, False, "not here") for one in what)
         monkeypatch.setattr(fc.testing, "check_backend", lambda xp: backends.BackendReport("numpy", checks))
@@ -207,7 +207,7 @@ def test_dY_is_opened_in_the_blocks_of_X(run, files, backend, monkeypatch):
 
 
 @dask_only
-def test_forward_and_backward_write_what_the_layer_computes(run, files, batch, backend):
+def test_forward_and_backward_write_the_results_of_the_layer(run, files, batch, backend):
     code, printed, complaint = run("forward X.npy --weights layer.npz --out Y.npy --rows 3 --threads 2")
     assert (code, complaint) == (0, "")
     assert re.fullmatch(r"Y.npy: 7 x 3 float64, 168 bytes\n[\d.]+ s\n", printed)
@@ -236,7 +236,7 @@ def test_results_go_to_zarr_and_come_from_it(run, files, batch, backend):
 
 
 @dask_only
-def test_what_is_there_is_kept_or_replaced(run, files, backend):
+def test_forward_keeps_or_replaces_an_existing_file(run, files, backend):
     Path("Y.npy").write_bytes(b"mine")
     fails(run, "forward X.npy --weights layer.npz --out Y.npy", str(files / "Y.npy"), "already", "--overwrite")
     assert Path("Y.npy").read_bytes() == b"mine"
@@ -256,7 +256,7 @@ def test_a_layer_without_bias_has_no_dB(run, files, batch, backend):
 
 
 @dask_only
-def test_a_result_never_takes_the_place_of_what_is_read(run, files, backend):
+def test_forward_refuses_to_overwrite_an_input(run, files, backend):
     before = Path("X.npy").read_bytes()
     for out in ("X.npy", "./X.npy"):
         fails(
@@ -270,9 +270,9 @@ def test_a_result_never_takes_the_place_of_what_is_read(run, files, backend):
     ("error", "facts"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "Y.zarr"),
-         ("Y.zarr", "no space left on device", "room")),
+         ("Y.zarr", "no space left on device", "free space")),
         (OSError(errno.ENOSPC, "No space left on device"),
-         ("no space left on device", "room")),
+         ("no space left on device", "free space")),
         (PermissionError(errno.EACCES, "Permission denied", "Y.zarr"),
          ("Y.zarr", "permission denied", "permissions", "path")),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"),
@@ -282,7 +282,7 @@ def test_a_result_never_takes_the_place_of_what_is_read(run, files, backend):
         (KeyError("x"), ("KeyError", "'x'", "--debug")),
     ],
 )  # fmt: skip
-def test_an_error_says_what_to_do(error, facts):
+def test_an_error_gives_advice(error, facts):
     error.add_note("What is here\nis added, with --resume")
     line = cli._in_one_line(error)
     assert "\n" not in line
@@ -319,7 +319,7 @@ def test_errors_are_one_line(run, files, backend, line, facts):
 
 
 @dask_only
-def test_a_log_gets_lines_of_progress_beside_what_is_printed(run, files, backend, monkeypatch):
+def test_progress_in_a_log_is_lines(run, files, backend, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     code, printed, complaint = run("forward X.npy --weights layer.npz --out Y.npy --rows 1")
     assert (code, printed.splitlines()[0][:7]) == (0, "Y.npy: ")
@@ -345,7 +345,7 @@ def test_no_empty_folder_is_left_where_nothing_could_be_written(run, files, back
 
 
 @dask_only
-def test_what_no_one_thought_of_is_one_line_too(run, files, backend, monkeypatch):
+def test_an_unexpected_error_is_one_line(run, files, backend, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("the disk\nis on fire")
 
@@ -401,7 +401,7 @@ def test_the_package_does_not_import_its_command():
 
 @dask_only
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one child")
-def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(run, files, backend):
+def test_ctrl_c_keeps_finished_blocks_and_resume_continues(run, files, backend):
     rows, block_rows = 2**18, 2**9  # blocks enough for this process to see three of them before the last is done
     np.lib.format.open_memmap("X.npy", "w+", "float64", (rows, 64)).flush()  # sparse: 128 MiB of zeros
     fc.FullyConnected.init(64, 16).save("layer.npz")
@@ -434,7 +434,7 @@ EXAMPLES = [
 
 
 @dask_only
-def test_the_page_shows_what_is_printed(run, files, backend, rng):
+def test_the_page_of_the_shell_shows_the_real_output(run, files, backend, rng):
     np.save("X.npy", rng.random((100_000, 256), dtype="float32"))
     np.save("dY.npy", rng.random((100_000, 10), dtype="float32"))
     fc.FullyConnected.init(256, 10, dtype="float32").save("layer.npz")

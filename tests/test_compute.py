@@ -48,7 +48,7 @@ def test_one_pass_reads_every_block_once(backend):
         np.testing.assert_array_equal(source.reads, 1)
 
 
-def test_compute_gives_back_gradients_and_what_is_not_lazy(backend):
+def test_compute_returns_gradients_and_values_that_are_not_lazy(backend):
     x, dy = backend.asarray(X, chunks=(10, 6)), backend.asarray(dY, chunks=(10, 5))
     grads, five = fc.compute(fc.backward(x, W, dy, needs=("dW",)), 5)
     assert isinstance(grads, fc.Gradients)
@@ -97,7 +97,7 @@ def test_lines_come_a_second_apart_and_the_last_says_that_all_is_done(capsys, mo
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("closed file"), None])
-def test_a_log_that_can_not_be_written_to_does_not_end_a_pass(backend, monkeypatch, error):
+def test_a_log_that_is_not_writable_does_not_stop_a_pass(backend, monkeypatch, error):
     class Log:
         def write(self, text):
             raise error
@@ -133,7 +133,7 @@ def test_a_missing_threadpoolctl_is_named_before_anything_is_read(backend, monke
     assert not source.reads.any()
 
 
-def test_no_thread_is_left_where_blas_can_not_be_limited(backend, monkeypatch):
+def test_no_thread_is_left_if_blas_cannot_be_limited(backend, monkeypatch):
     def broken(*_, **__):
         raise OSError("no such BLAS")
 

@@ -34,7 +34,7 @@ def test_products_are_never_broadcast_and_summed(backend, rng, equation, monkeyp
 
 
 @pytest.mark.only("numpy")
-def test_what_is_kept_is_bounded_and_holds_no_arrays(backend, monkeypatch):
+def test_caches_are_bounded_and_hold_no_arrays(backend, monkeypatch):
     import gc
     import weakref
 

@@ -177,7 +177,7 @@ def shorten(file):
 
 @pytest.mark.only("dask.array")
 @pytest.mark.parametrize(("lose", "left"), [(remove, 0), (shorten, 8)])
-def test_a_result_that_lost_a_chunk_is_no_result(backend, stored, lose, left):
+def test_a_result_with_a_lost_chunk_is_refused(backend, stored, lose, left):
     opened = fc.open_array(stored, rows=4)
     lose(stored / "c.3.0")
     facts = str(stored), "c.3.0", f"{left} bytes", "64", "overwrite=True"
@@ -193,7 +193,7 @@ def test_a_result_that_lost_a_chunk_is_no_result(backend, stored, lose, left):
 
 @pytest.mark.only("dask.array")
 @pytest.mark.parametrize(("dtype", "fill"), [("f2", np.nan), (">f8", np.nan), ("c16", np.nan), ("i4", 0), ("?", 0)])
-def test_a_lost_chunk_is_no_number_in_other_readers(backend, tmp_path, dtype, fill):
+def test_a_lost_chunk_is_nan_in_other_readers(backend, tmp_path, dtype, fill):
     path = tmp_path / "x.zarr"
     fc.store({path: backend.asarray(X.astype(dtype), chunks=(2, 4))})
     (path / "c.3.0").unlink()
@@ -281,7 +281,7 @@ def test_a_damaged_chunk_is_named(tmp_path, name, options, error):
 
 @pytest.mark.parametrize("error", [MemoryError(), PermissionError(13, "no"), OSError(24, "Too many open files")])
 @pytest.mark.parametrize("name", ["x.zarr", "x.h5"])
-def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, name, error):
+def test_errors_of_the_system_are_not_reported_as_damage(tmp_path, monkeypatch, name, error):
     source = write_damaged(tmp_path / name, damage=lambda content: content)
 
     def refuse(array, index):
@@ -295,14 +295,14 @@ def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, name, error
 
 
 @pytest.mark.parametrize("name", ["x.zarr", "x.h5"])
-def test_a_file_that_is_gone_is_no_damage(tmp_path, name):
+def test_a_deleted_file_is_not_reported_as_damage(tmp_path, name):
     source = write_damaged(tmp_path / name, damage=lambda content: content)
     (tmp_path / name).rename(tmp_path / "elsewhere")
     with refused(FileNotFoundError, str(tmp_path / name)):
         source[:, :]
 
 
-def test_what_a_library_says_of_damage_is_cut(tmp_path, monkeypatch):
+def test_the_text_of_a_library_about_damage_is_truncated(tmp_path, monkeypatch):
     source = write_damaged(tmp_path / "x.zarr", damage=lambda content: content)
     monkeypatch.setattr(zarr.Array, "__getitem__", lambda array, index: {}["x" * 50_000])
     with refused(ValueError, str(tmp_path / "x.zarr"), "0 to 10", "chunk", f"'{'x' * 199}..."):
@@ -413,7 +413,7 @@ def test_hdf5_datasets_that_lie_in_other_files(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_what_is_no_file_is_not_waited_for(tmp_path):
+def test_pipes_and_devices_do_not_block(tmp_path):
     os.mkfifo(tmp_path / "x.npy")
     os.mkfifo(tmp_path / "x.npz")
     (tmp_path / "parts" / "part-0.npy").mkdir(parents=True)

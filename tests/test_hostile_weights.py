@@ -305,7 +305,7 @@ def test_no_more_is_inflated_than_is_declared(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f2", ">f4", ">f8"])
-def test_what_numpy_compresses_comes_back(tmp_path, rng, dtype):
+def test_compressed_npz_files_load(tmp_path, rng, dtype):
     path = tmp_path / "layer.npz"
     weight, bias = rng.normal(size=(300, 50)).astype(dtype), rng.normal(size=50).astype(dtype)
     for order in "CF":
@@ -365,7 +365,7 @@ def test_weights_are_on_the_disk_before_and_after_they_get_their_name(tmp_path, 
 
 
 @pytest.mark.parametrize("number", [22, 13], ids=["EINVAL", "EACCES"])
-def test_a_folder_that_can_not_be_flushed_is_none_the_worse(tmp_path, monkeypatch, number):
+def test_folders_without_fsync_are_accepted(tmp_path, monkeypatch, number):
     path, real = tmp_path / "layer.npz", os.fsync
 
     def fsync(descriptor):

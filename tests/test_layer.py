@@ -86,7 +86,7 @@ def test_init_without_features():
         assert fc.FullyConnected.init(0, 0, initializer=initializer).W.shape == (0, 0)
 
 
-def test_init_refuses_what_it_does_not_know():
+def test_init_refuses_unknown_options():
     with refused(
         ValueError, "initializer is 'xavier'", "'glorot_uniform'", "'he_uniform'", "'lecun_normal'", "'zeros'"
     ):

@@ -247,7 +247,7 @@ def test_layouts_of_every_library(backend, rng, layout, laid_out, shapes):
 @pytest.mark.only("numpy", "array_api_strict", "dask.array", "jax.numpy")
 @pytest.mark.parametrize(("laid_out", "shapes"), LAID_OUT)
 @pytest.mark.parametrize("layout", list(NOT_IN_TORCH))
-def test_layouts_that_torch_has_not(backend, rng, layout, laid_out, shapes):
+def test_layouts_that_torch_does_not_support(backend, rng, layout, laid_out, shapes):
     assert_layout(backend, rng, layout, laid_out, shapes, "float64")
 
 

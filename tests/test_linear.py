@@ -200,7 +200,7 @@ def test_layouts_give_the_contiguous_answer_and_nothing_is_written(backend, batc
 
 
 @pytest.mark.only("numpy", "array_api_strict", "torch", "cupy")  # the others' arrays are immutable
-def test_results_are_no_views_of_the_inputs(backend, batch):
+def test_results_are_not_views_of_the_inputs(backend, batch):
     dY = backend.asarray(batch["dY"][0])
     dB = fc.grad_bias(dY)
     dB[0] = 1000.0

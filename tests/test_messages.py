@@ -49,7 +49,7 @@ SENTENCES = {
         lambda other: fc.forward(np.zeros((7, 4)), np.zeros((3, 4))),
         ValueError,
         "forward nc,cs->ns: axis c (input features): X has 4, W has 3; X has shape (7, 4), W must be (C, S), "
-        "has (3, 4): it seems to be in (S, C) order, as torch.nn.Linear keeps its weight: pass W.T, or use "
+        "has (3, 4): W seems to be in (S, C) order, like the weight of torch.nn.Linear: pass W.T, or use "
         "FullyConnected.from_torch(linear)",
     ),
     "B as a number": (

@@ -77,13 +77,13 @@ def test_sentences_about_results(backend, tmp_path, call, sentence):
         (
             open_a_file_cut_short,
             ValueError,
-            "{folder}/X.npy: has 1000 bytes, its header asks for 4928: the file was cut short",
+            "{folder}/X.npy: has 1000 bytes, its header requires 4928: the file is truncated",
         ),
         (compute_without_dask, ImportError, "chunked arrays need Dask: pip install 'dask[array]'"),
         (
             open_hdf5_without_a_name,
             ValueError,
-            "{folder}/x.h5: name the dataset: open {folder}/x.h5::X or {folder}/x.h5::dY",
+            "{folder}/x.h5: names no dataset: open {folder}/x.h5::X or {folder}/x.h5::dY",
         ),
     ],
 )

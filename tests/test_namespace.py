@@ -62,7 +62,7 @@ def test_float8_is_refused(backend):
 
 
 @pytest.mark.only("jax.numpy")
-def test_float64_that_is_switched_off_is_no_acc_dtype(backend):
+def test_acc_dtype_float64_is_refused_if_jax_has_it_off(backend):
     import jax
 
     with jax.enable_x64(False):
@@ -131,7 +131,7 @@ def test_only_weights_may_be_numpy_beside_a_dask_batch(backend, batch):
     assert_array(fc.grad_input(dY, batch["W"]), batch["dY"] @ batch["W"].T, like=X, rtol=1e-12)
 
 
-def test_a_module_that_is_no_array_library_is_refused():
+def test_a_module_that_is_not_an_array_library_is_refused():
     with refused(TypeError, f"xp is {re!r}", "array library"):
         fc.FullyConnected.init(2, 2, xp=re)
 
@@ -144,7 +144,7 @@ def test_a_view_that_negates_comes_to_numpy(backend):
 
 
 @pytest.mark.only("jax.numpy")
-def test_python_s_float_is_no_narrower_dtype(backend):
+def test_python_float_means_float64(backend):
     import jax
 
     with jax.enable_x64(False), refused(TypeError, "acc_dtype is float64", "JAX", "jax_enable_x64"):
@@ -152,7 +152,7 @@ def test_python_s_float_is_no_narrower_dtype(backend):
 
 
 @pytest.mark.only("jax.numpy")
-def test_what_jax_promotes_to_is_asked_each_time_and_of_jax_alone(backend):
+def test_promotion_in_jax_is_not_cached(backend):
     import jax
 
     rows = np.asarray([[2.0**24], [1.0], [2.0]])

@@ -47,7 +47,7 @@ def without(path, mode=0):
 
 @UNIX
 @pytest.mark.parametrize("name", ["x.npy", "parts", "x.zarr", "x.h5::X"])
-def test_what_may_not_be_read_is_named(folder, name):
+def test_an_unreadable_file_is_named(folder, name):
     (folder / "parts").mkdir()
     np.save(folder / "x.npy", X)
     np.save(folder / "parts" / "part-0.npy", X)

@@ -145,7 +145,7 @@ def test_two_gigabytes_open_and_take_no_memory(backend, tmp_path):
 
 
 @KINDS
-def test_what_dask_takes_for_a_source(write, tmp_path, x):
+def test_a_source_is_not_copied_or_hashed_by_dask(write, tmp_path, x):
     source = open_module._open(str(write(tmp_path, x)))
     assert not hasattr(source, "copy")  # dask #11850
     assert len(pickle.dumps(source)) < 2000
@@ -227,7 +227,7 @@ def test_a_file_that_is_changed_after_it_was_opened_is_refused(backend, tmp_path
 
 
 @pytest.mark.only("dask.array")
-def test_open_array_refuses_what_it_can_not_read(backend, tmp_path):
+def test_open_array_refuses_other_files(backend, tmp_path):
     with refused(FileNotFoundError, str(tmp_path / "missing.npy")):
         fc.open_array(tmp_path / "missing.npy")
     with refused(FileNotFoundError, str(tmp_path / "missing.zarr")):
@@ -282,7 +282,7 @@ def test_two_colons_are_part_of_a_name_where_there_is_such_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["<U3", "S3", "M8[s]", "m8[s]"])
-def test_strings_and_times_are_no_numbers(tmp_path, dtype):
+def test_strings_and_times_are_refused(tmp_path, dtype):
     array = np.zeros((4, 2), "i8").astype(dtype)
     written = [write_npy(tmp_path, array)]
     if dtype == "S3":
@@ -298,7 +298,7 @@ def test_records_are_read(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # strings are not in the specification of Zarr yet
-def test_zarr_groups_and_what_is_no_array_of_numbers(tmp_path):
+def test_zarr_groups_and_arrays_that_are_not_numeric_are_refused(tmp_path):
     for zarr_format in (2, 3):
         path = tmp_path / f"group-{zarr_format}.zarr"
         group = zarr.create_group(path, zarr_format=zarr_format)
@@ -322,7 +322,7 @@ def test_zarr_groups_and_what_is_no_array_of_numbers(tmp_path):
         open_module._open(str(tmp_path / "one.zarr"))
 
 
-def test_hdf5_files_and_what_is_no_dataset_of_numbers(tmp_path):
+def test_hdf5_groups_and_datasets_that_are_not_numeric_are_refused(tmp_path):
     path = tmp_path / "x.h5"
     with h5py.File(path, "w") as file:
         file["X"], file["group/Y"], file["words"], file["one"] = ROWS, ROWS, ["a", "b"], 1.0
@@ -335,7 +335,7 @@ def test_hdf5_files_and_what_is_no_dataset_of_numbers(tmp_path):
         ("::group", (f"{path}::group: ", "group of datasets", *listed)),
         ("::words", (f"{path}::words", "strings", "object")),
         ("::one", (f"{path}::one", "number", "rows")),
-        ("::empty", (f"{path}::empty", "is empty", "shape")),
+        ("::empty", (f"{path}::empty", "empty dataset", "shape")),
     ):
         with refused(ValueError, *facts):
             open_module._open(f"{path}{name}")

@@ -134,7 +134,7 @@ def test_in_memory_there_is_one_block_and_no_warning(backend, batch):
     assert fc.plan(X, W).peak_memory == 4 * 7 * 3
 
 
-def test_what_does_not_fit_is_refused_as_by_the_layer(backend, batch):
+def test_plan_refuses_wrong_shapes_like_the_layer(backend, batch):
     X, W, dY = (backend.asarray(batch[name]) for name in ("X", "W", "dY"))
     for wrong in ((X, dY), (X, W, X), (X, W, dY[1:, :]), ("X", W)):
         with pytest.raises((TypeError, ValueError)) as expected:
@@ -184,7 +184,7 @@ WARNINGS = {
 
 @dask_only
 @pytest.mark.parametrize("case", WARNINGS)
-def test_warnings_say_what_to_do(backend, worker, case):
+def test_warnings_give_advice(backend, worker, case):
     X, dY, threads, memory, facts = WARNINGS[case]
     worker(threads, memory)
     with nothing_computes(backend):

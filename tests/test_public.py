@@ -140,7 +140,7 @@ def test_sizes_are_refused_with_the_call_of_init(sizes, call):
         (lambda a, b: 2 * a, "0.1 * grads.dW"),
     ],
 )
-def test_gradients_that_are_taken_as_one_number_say_what_to_do(batch, act, advice):
+def test_gradients_refuse_arithmetic_with_advice(batch, act, advice):
     grads = fc.backward(batch["X"], batch["W"], batch["dY"])
     with refused(TypeError, "Gradients", advice):
         act(grads, grads)

@@ -89,7 +89,7 @@ def test_arrays_with_no_rows_and_with_no_axes(backend, tmp_path, suffix, shape):
     np.testing.assert_array_equal(read(path), np.ones(shape))
 
 
-def test_what_is_written_opens_again_in_the_same_blocks(backend, tmp_path):
+def test_stored_arrays_open_in_the_same_blocks(backend, tmp_path):
     fc.store({tmp_path / "x.zarr": backend.asarray(X, chunks=(30, 6))})
     assert fc.open_array(tmp_path / "x.zarr", rows=30).chunks == ((30, 30, 30, 10), (6,))
 
@@ -137,7 +137,7 @@ def test_targets_may_be_bytes(backend, tmp_path):
         ("x.zarr", "longdouble", TypeError, ("dtype float128", "float32")),
     ],
 )
-def test_what_can_not_be_written_is_refused(backend, tmp_path, name, array, error, facts):
+def test_store_refuses_arrays_and_paths_it_cannot_write(backend, tmp_path, name, array, error, facts):
     x = backend.asarray(X)
     if isinstance(array, str):
         array = {
@@ -162,7 +162,7 @@ def test_targets_are_paths(backend, tmp_path):
     assert names(tmp_path) == []
 
 
-def test_a_block_that_is_not_what_the_array_says_is_refused(backend, tmp_path):
+def test_store_refuses_blocks_unlike_the_metadata_of_the_array(backend, tmp_path):
     x = backend.asarray(X, chunks=(50, 6))
     for change, facts in (
         (lambda block: block[:-1], ("shape (49, 6)", "float64", "(50, 6)", "<f8")),

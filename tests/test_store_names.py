@@ -112,7 +112,7 @@ def test_an_old_result_is_not_taken_for_the_new_one(backend, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monkeypatch, suffix):
+def test_a_file_of_another_process_is_not_taken_for_the_result(backend, tmp_path, monkeypatch, suffix):
     """The pass is killed after its result got its name, and before the folder beside it was removed."""
     path, other = tmp_path / f"x{suffix}", tmp_path / f"other{suffix}"
     fc.store({path: backend.asarray(X + 1), other: backend.asarray(X + 2)})
@@ -145,7 +145,7 @@ def test_what_another_wrote_is_not_taken_for_the_result(backend, tmp_path, monke
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
-def test_what_a_kill_left_of_the_folder_of_a_whole_result_is_removed(backend, tmp_path, suffix):
+def test_the_folder_of_a_complete_result_is_removed_after_a_kill(backend, tmp_path, suffix):
     """The pass is killed while it removes that folder."""
     path = tmp_path / f"x{suffix}"
     fc.store({path: backend.asarray(X)})

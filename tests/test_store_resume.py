@@ -97,7 +97,7 @@ def lose_the_end(data):
         (".npy", lose_everything),
     ],
 )
-def test_finished_blocks_that_somebody_removed_are_computed_again(backend, tmp_path, suffix, lose):
+def test_store_resume_recomputes_removed_chunks(backend, tmp_path, suffix, lose):
     path = tmp_path / f"y{suffix}"
     source, Y, _ = layer(backend)
     break_off_at_the_end({path: Y})
@@ -110,7 +110,7 @@ def test_finished_blocks_that_somebody_removed_are_computed_again(backend, tmp_p
     np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
 
 
-def test_what_could_not_be_begun_leaves_nothing_new(backend, tmp_path, monkeypatch):
+def test_store_rolls_back_if_a_target_cannot_be_prepared(backend, tmp_path, monkeypatch):
     """One target has an older file, one an unfinished result, and one can't be made."""
     x = lazy(backend, Source(X))
     fc.store({tmp_path / "old.npy": x})
@@ -189,7 +189,7 @@ def test_another_weight_or_file_is_another_array(backend, tmp_path):
         fc.store({tmp_path / "y.npy": Y()}, resume=True)
 
 
-def test_an_unfinished_result_is_not_taken_for_a_whole_one(backend, tmp_path):
+def test_an_unfinished_result_is_not_opened(backend, tmp_path):
     path = tmp_path / "y.zarr"
     source, Y, _ = layer(backend, fail_at=55)
     with own_threads(), pytest.raises(RuntimeError):
@@ -267,7 +267,7 @@ def test_a_full_disk(backend, tmp_path, monkeypatch, suffix):
     np.testing.assert_allclose(read(path), X @ W + B, rtol=1e-12)
 
 
-def test_half_a_block_on_a_full_disk_is_no_block(backend, tmp_path, monkeypatch):
+def test_half_a_block_on_a_full_disk_is_computed_again(backend, tmp_path, monkeypatch):
     path = tmp_path / "x.npy"
     write = npy.NpyWriter.write
 

@@ -32,7 +32,7 @@ EDGES = sorted(
 
 
 @pytest.mark.parametrize("rows", EDGES)
-def test_whole_numbers_sum_exactly_at_every_edge(backend, rng, rows):
+def test_integers_sum_exactly_at_every_edge(backend, rng, rows):
     X = rng.integers(0, 4, (rows, 2)).astype("float32")
     dY = rng.integers(0, 4, (rows, 3)).astype("float32")
     like = backend.asarray(X)

@@ -207,7 +207,7 @@ RETURNED = {
 
 
 @pytest.mark.parametrize("case", RETURNED)
-def test_what_is_no_result_is_refused(backend, batch, case):
+def test_check_gradients_refuses_values_that_are_not_results(backend, batch, case):
     option, function, facts = RETURNED[case]
     facts = [fact.replace("LIBRARY", backend.module) for fact in facts]
     with nothing_computes(backend), refused(TypeError, *facts):
@@ -304,7 +304,7 @@ def test_sums_below_the_smallest_normal_number_have_no_relative_error(backend, r
     assert fc.testing.check_gradients(*of_backend(backend, arrays, "float16")).ok
 
 
-def test_numbers_of_parts_of_the_batch_are_merged_to_those_of_the_whole(backend, rng, monkeypatch):
+def test_parts_of_the_batch_merge_to_the_numbers_of_all_rows(backend, rng, monkeypatch):
     X, W, B, dY = square(rng, N=100)
     whole = gradients.examine(X, W, B, dY, **A_THOUSANDTH_MORE)
     off = abs(0.001 * dY.sum(axis=0)) / np.sqrt((dY**2).sum(axis=0) + (1.001 * dY.sum(axis=0)) ** 2)
@@ -318,10 +318,10 @@ def test_arguments_that_do_not_fit_are_refused_as_by_the_layer(rng):
     X, W, B, dY = square(rng)
     with refused(ValueError, "axis c", "X has 4", "W has 3"):
         fc.testing.check_gradients(X, W[1:], B, dY)
-    with refused(ValueError, "directions is 0", "one"):
+    with refused(ValueError, "directions is 0", "positive"):
         fc.testing.check_gradients(X, W, B, dY, directions=0)
     for directions in (1.5, "3", None):
-        with refused(TypeError, f"directions is {directions!r}", "whole number"):
+        with refused(TypeError, f"directions is {directions!r}", "integer"):
             fc.testing.check_gradients(X, W, B, dY, directions=directions)
     assert fc.testing.check_gradients(X, W, B, dY, directions=np.int64(2)).ok
 
@@ -570,7 +570,7 @@ def test_a_plain_sum_is_found(monkeypatch):
     assert "random" not in why
 
 
-def test_a_library_that_can_not_is_a_table_and_no_error(few_rows):
+def test_check_backend_of_an_incomplete_library_is_a_table(few_rows):
     def missing(*arguments, **options):
         raise NotImplementedError("no such thing\nhere")
 
@@ -587,7 +587,7 @@ def test_sizes_that_are_taken_are_found(few_rows, monkeypatch):
     assert lacks(failed(fc.testing.check_backend(np))["sizes that differ"], "X of C - 1 features") == []
 
 
-def test_what_is_no_library_is_a_table_too():
+def test_check_backend_of_any_object_is_a_table():
     report = fc.testing.check_backend(itertools)
     assert not any(check.ok for check in report.checks)
     assert lacks(report.checks[0].why, f"xp is {itertools!r}", "array library") == []

@@ -37,7 +37,7 @@ def npz(path, **arrays):
         ),
     ],
 )
-def test_a_file_that_is_no_layer_is_refused(tmp_path, arrays, exception, facts):
+def test_load_refuses_files_that_are_not_layers(tmp_path, arrays, exception, facts):
     path = npz(tmp_path / "layer.npz", **arrays)
     with refused(exception, str(path), *facts):
         fc.FullyConnected.load(path)
@@ -76,7 +76,7 @@ def npz_with(path, header=None, **options):
     return path
 
 
-def test_what_save_never_writes_is_refused(tmp_path):
+def test_load_refuses_files_that_save_never_writes(tmp_path):
     bomb = tmp_path / "bomb.npz"
     np.savez_compressed(bomb, W=np.zeros((10_000, 1000)))
     with zipfile.ZipFile(bomb) as archive:

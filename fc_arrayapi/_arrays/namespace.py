@@ -59,7 +59,7 @@ def of(array: Array, name: str = "array") -> Namespace:
         # Not with array-api-compat, which takes NumPy arrays of dtype float0 for JAX arrays.
         if isinstance(array, np.ma.MaskedArray):
             raise TypeError(
-                f"{name} is a numpy.ma.MaskedArray, whose mask a matrix product ignores: "
+                f"{name} is a numpy.ma.MaskedArray, whose mask a matrix product would ignore: "
                 f"fill it first, {in_code(name)}.filled(0)"
             )
         if isinstance(array, np.matrix):
@@ -68,7 +68,7 @@ def of(array: Array, name: str = "array") -> Namespace:
     elif xp is None:
         if isinstance(array, type) or not array_api_compat.is_array_api_obj(array):
             raise TypeError(
-                f"{name} is {kind_of(array)}, which is no array of a library of the array API standard: "
+                f"{name} is {kind_of(array)}, which is not an array of a library of the array API standard: "
                 f"{_how_to_make_one(array, in_code(name))}"
             )
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)

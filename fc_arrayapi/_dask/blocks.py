@@ -52,7 +52,7 @@ def lift(name: str, array: Array, like: Array) -> Array:
         if has_unknown_blocks(array):
             raise ValueError(
                 f"{name} has blocks of unknown size, its shape is {shape_text(array.shape)}: "
-                f"call compute_chunk_sizes() on it first"
+                f"call {name}.compute_chunk_sizes() first"
             )
         return array
     # Converted to the library of the blocks, so that a NumPy weight meets CuPy blocks as CuPy.

@@ -136,7 +136,7 @@ def connected(address: str) -> Iterator[None]:
         client = Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"scheduler {address}: {error}: give the address of one that runs, for example tcp://10.0.0.1:8786"
+            f"scheduler {address}: {error}: pass the address of a running scheduler, for example tcp://10.0.0.1:8786"
         ) from None
     with client:
         yield

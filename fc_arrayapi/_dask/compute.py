@@ -88,6 +88,6 @@ def using(scheduler: str | None, threads: int | None) -> Iterator[None]:
     import dask
 
     if threads is not None and threads < 1:
-        raise ValueError(f"threads is {threads}: give at least one")
+        raise ValueError(f"threads is {threads}: pass a positive integer")
     with dask.config.set(num_workers=threads) if scheduler is None else cluster.connected(scheduler):
         yield

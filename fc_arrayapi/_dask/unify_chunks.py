@@ -62,7 +62,9 @@ def _different_blocks(label: str, pair: Sequence[tuple[Operand, tuple[Any, ...]]
     blocks = ", ".join(f"{operand.name} has {len(sizes)} blocks" for operand, sizes in pair)
     shapes = ", ".join(f"{operand.name} has shape {shape_text(operand.array.shape)}" for operand, _ in pair)
     unknown = " and ".join(operand.name for operand, sizes in pair if sum(sizes) != sum(sizes))
-    return f"axis {axis}: {blocks}, not all of known sizes; {shapes}: call compute_chunk_sizes() on {unknown} first"
+    return (
+        f"axis {axis}: {blocks}, and not all sizes are known; {shapes}: call compute_chunk_sizes() on {unknown} first"
+    )
 
 
 def whole_features(where: str, operands: Sequence[Operand]) -> list[Operand]:
@@ -118,7 +120,7 @@ def _features_in_blocks(where: str, operand: Operand, label: str) -> str:
     return (
         f"{where}: {name} has {array.numblocks[axis]} blocks along axis {axis_label(label)}, and in one block of all "
         f"{array.shape[axis]} it would have blocks of {size_text(largest)}, more than Dask's array.chunk-size of "
-        f"{size_text(limit)}: it is contracted block by block along {label} too, which takes longer; "
+        f"{size_text(limit)}: so it is contracted block by block along {label} too, which takes longer; "
         f"call {call} before"
     )
 

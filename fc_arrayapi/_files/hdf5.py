@@ -24,7 +24,7 @@ class Hdf5Dataset(Source):
                 file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
             wanted = one_of(names, f"{path}::{{}}")
             if not dataset:
-                raise ValueError(f"{path}: name the dataset: open {wanted}")
+                raise ValueError(f"{path}: names no dataset: open {wanted}")
             try:
                 found = file[dataset]
             except KeyError:  # or a link to nowhere
@@ -33,7 +33,7 @@ class Hdf5Dataset(Source):
                 raise ValueError(f"{path}::{dataset}: is a group of datasets: open {wanted}")
             self._check_inside(file, found)
             if found.shape is None:
-                raise ValueError(f"{path}::{dataset}: is empty, with no shape")
+                raise ValueError(f"{path}::{dataset}: is an empty dataset without a shape")
             self.describe(f"{path}::{dataset}", found.shape, found.dtype)
             self.rows_at_once = int(found.chunks[0]) if found.chunks else 1
         self._state = file_state(os.stat(path))
@@ -48,7 +48,8 @@ class Hdf5Dataset(Source):
             others = [os.fsdecode(name) for name, _, _ in found.external or ()]
         if others:
             raise ValueError(
-                f"{self.path}::{self.dataset}: lies in other files, {', '.join(others)}: open them by their own "
+                f"{self.path}::{self.dataset}: stores its data in other files, {', '.join(others)}: open them "
+                f"by their own "
                 f"paths, or copy the dataset into one file"
             )
 
@@ -59,7 +60,7 @@ class Hdf5Dataset(Source):
         check_unchanged(self.path, self._state)
         start, stop = slice_range(index[0], self.shape[0])
         damage = naming_damage(
-            f"{self.path}::{self.dataset}: rows {start} to {stop} can not be read: a chunk is damaged, or its filter "
+            f"{self.path}::{self.dataset}: rows {start} to {stop} cannot be read: a chunk is damaged, or its filter "
             f"is not installed"
         )
         with _open_hdf5(_h5py(), self.path) as file, damage:
@@ -72,7 +73,7 @@ def _open_hdf5(h5py: Any, path: Path) -> Any:
     except PermissionError:
         raise
     except OSError as error:
-        raise ValueError(f"{path}: is no HDF5 file that can be read ({error})") from None
+        raise ValueError(f"{path}: is not a readable HDF5 file ({error})") from None
 
 
 def _h5py() -> Any:

@@ -51,14 +51,16 @@ def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) 
     except Exception as error:  # NumPy passes on any exception of Python's parser
         raise ValueError(f"{where}: has no .npy header ({brief(error)})") from None
     if any(isinstance(length, bool) or length < 0 for length in shape) or too_large(shape, dtype):
-        raise ValueError(f"{where}: its header asks for the shape {reprlib.repr(shape)}")
+        raise ValueError(f"{where}: has an invalid shape in its header: {reprlib.repr(shape)}")
     if dtype.hasobject:
-        raise ValueError(f"{where}: holds Python objects, which are never unpickled here")
+        raise ValueError(f"{where}: contains Python objects, which are never unpickled")
     expected = head.tell() + math.prod(map(int, shape)) * dtype.itemsize
     if size < expected:
-        raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: the file was cut short")
+        raise ValueError(f"{where}: has {size} bytes, its header requires {expected}: the file is truncated")
     if exactly and size > expected:
-        raise ValueError(f"{where}: has {size} bytes, its header asks for {expected}: what follows belongs to no array")
+        raise ValueError(
+            f"{where}: has {size} bytes, its header requires {expected}: there are extra bytes after the data"
+        )
     return Header(tuple(map(int, shape)), fortran_order, dtype, head.tell())
 
 
@@ -117,16 +119,19 @@ class NpyFolder(Source):
         names = sorted(name for name in os.listdir(path) if not name.startswith("."))
         for name in names:
             if name.endswith(UNFINISHED):
-                raise ValueError(f"{path / name}: is unfinished: finish it with store(..., resume=True), or remove it")
+                raise ValueError(
+                    f"{path / name}: is an unfinished result: complete it with store(..., resume=True), or remove it"
+                )
         self.parts = [NpyFile(_inside(path, name)) for name in names if name.endswith(".npy")]
         if not self.parts:
-            raise ValueError(f"{path}: this folder is no Zarr array and has no .npy files")
+            raise ValueError(f"{path}: the folder is not a Zarr array and contains no .npy files")
         first = self.parts[0]
         for part in self.parts:
             if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
                 raise ValueError(
                     f"{part.path}: has rows of shape {part.shape[1:]} and dtype {brief(part.dtype)}, "
-                    f"{first.path.name} before it has {first.shape[1:]} and {brief(first.dtype)}: all parts must agree"
+                    f"{first.path.name} before it has {first.shape[1:]} and {brief(first.dtype)}: all parts "
+                    f"must have the same row shape and dtype"
                 )
         self.places = blocks.bounds([part.shape[0] for part in self.parts])
         self.describe(str(path), (self.places[-1][1], *first.shape[1:]), first.dtype)
@@ -160,7 +165,7 @@ def _inside(folder: Path, name: str) -> Path:
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(folder):
         raise ValueError(
-            f"{path}: is a link to {real}, outside the folder: copy the file into the folder, or open it by that path"
+            f"{path}: is a link to {real}, outside the folder: copy the file into the folder, or open it directly"
         )
     return path
 

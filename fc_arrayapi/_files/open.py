@@ -87,14 +87,14 @@ def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
     (((4, 4, 2), (4,)), 40.0)
     """
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1):
-        raise ValueError(f"rows is {rows!r}: a block has a whole number of rows, at least one")
+        raise ValueError(f"rows is {rows!r}: pass a positive integer")
     path = os.fsdecode(path)
     source = _open(path)
     rows = _default_rows(source) if rows is None else int(rows)
     rows = max(1, rows // source.rows_at_once) * source.rows_at_once
     if source.shape[0] > MOST_BLOCKS * rows:
         raise ValueError(
-            f"{path}: has {source.shape[0]} rows, in blocks of {rows} more than {MOST_BLOCKS} blocks: pass more rows"
+            f"{path}: has {source.shape[0]} rows, in blocks of {rows} more than {MOST_BLOCKS} blocks: increase rows"
         )
     array = blocks.from_source(source, rows)
     keep(_SOURCES, array.name, source)
@@ -128,7 +128,7 @@ def _open(path: str) -> Source:
     file, dataset = _split(path)
     where = Path(file).resolve()
     if any(part.endswith(UNFINISHED) for part in where.parts):
-        raise ValueError(f"{path}: is unfinished: finish it with store(..., resume=True)")
+        raise ValueError(f"{path}: is an unfinished result: complete it with store(..., resume=True)")
     if dataset or where.suffix in (".h5", ".hdf5"):
         return Hdf5Dataset(where, dataset)
     if where.is_dir():
@@ -139,7 +139,7 @@ def _open(path: str) -> Source:
         return NpyFile(where)
     raise ValueError(
         f"{path}: open_array reads .npy files and folders of them, Zarr arrays, and HDF5 datasets such as "
-        f"'data.h5::x'; open others with Dask, for example with dask.array.from_array"
+        f"'data.h5::x'; read other formats with dask.array.from_array"
     )
 
 
@@ -150,4 +150,4 @@ def _split(path: str) -> tuple[str, str]:
         file = "::".join(parts[:count])
         if os.path.exists(file):
             return file, "::".join(parts[count:])
-    raise FileNotFoundError(f"{path}: there is no file or folder {parts[0]}")
+    raise FileNotFoundError(f"{path}: no such file or folder: {parts[0]}")

@@ -36,17 +36,18 @@ class Source:
         """Set shape, dtype and ndim, if this is an array of rows of numbers."""
         if not isinstance(dtype, np.dtype) or dtype.hasobject or dtype.kind in "SUMm":
             raise ValueError(
-                f"{where}: holds Python objects, strings or times (dtype {brief(dtype)}), which are not read here"
+                f"{where}: contains Python objects, strings or times (dtype {brief(dtype)}), which open_array "
+                f"does not read"
             )
         if dtype.subdtype is not None or dtype.itemsize == 0:  # the shape would be wrong
             raise ValueError(
-                f"{where}: its elements are arrays themselves or take no bytes, which are not read here (dtype "
+                f"{where}: its elements are arrays or have no size, which open_array does not read (dtype "
                 f"{brief(dtype)})"
             )
         if not shape:
-            raise ValueError(f"{where}: holds a single number, not an array of rows")
+            raise ValueError(f"{where}: contains a single number, not an array of rows")
         if too_large(shape, dtype):
-            raise ValueError(f"{where}: has shape {reprlib.repr(tuple(shape))}, of which no machine holds an array")
+            raise ValueError(f"{where}: has shape {reprlib.repr(tuple(shape))}, which exceeds the limits of NumPy")
         self.shape, self.dtype, self.ndim = tuple(map(int, shape)), dtype, len(shape)
 
 
@@ -65,12 +66,12 @@ def naming_damage(what: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # from the system, such as too many open files
             raise
-        raise ValueError(f"{what} ({brief(error)}): write it anew") from None
+        raise ValueError(f"{what} ({brief(error)}): write the file again") from None
 
 
 def one_of(names: Any, form: str) -> str:
     """Write out the paths that could have been meant."""
-    return " or ".join(form.format(name) for name in sorted(names)) or "another: it holds none"
+    return " or ".join(form.format(name) for name in sorted(names)) or "another file: this one has none"
 
 
 def file_state(status: os.stat_result) -> tuple[int, int]:
@@ -81,7 +82,7 @@ def file_state(status: os.stat_result) -> tuple[int, int]:
 def check_unchanged(path: Path, state: tuple[int, int]) -> None:
     """Raise if a file has changed since it was opened."""
     if file_state(os.stat(path)) != state:
-        raise ValueError(f"{path}: was changed since it was opened: open it again")
+        raise ValueError(f"{path}: has changed since it was opened: open it again")
 
 
 def too_large(shape: tuple[int, ...], dtype: Any) -> bool:

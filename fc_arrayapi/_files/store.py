@@ -129,7 +129,8 @@ def _prepare(results: Sequence[UnfinishedResult]) -> None:
 def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[UnfinishedResult]:
     if not isinstance(targets, Mapping):
         raise TypeError(
-            f"targets is of type {type(targets).__name__}: it maps paths to lazy arrays, for example {{'y.zarr': Y}}"
+            f"targets is of type {type(targets).__name__}: pass a mapping of paths to lazy arrays, for example "
+            f"{{'y.zarr': Y}}"
         )
     results: dict[Path, UnfinishedResult] = {}
     for name, array in targets.items():
@@ -144,9 +145,9 @@ def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[Unfin
         if path.suffix not in WRITERS:
             raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")
         if not path.parent.is_dir():
-            raise FileNotFoundError(f"{name}: there is no folder {path.parent}")
+            raise FileNotFoundError(f"{name}: the folder {path.parent} does not exist: create it first")
         if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise PermissionError(f"{name}: files can not be written to the folder {path.parent}: it is not permitted")
+            raise PermissionError(f"{name}: the folder {path.parent} is not writable")
         if path in results:
             raise ValueError(f"{name}: is the target of two arrays")
         results[path] = UnfinishedResult(path, array, options)
@@ -155,7 +156,7 @@ def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[Unfin
 
 def _check_array(name: Any, array: Any) -> None:
     if array is None:
-        raise TypeError(f"{name}: the array is None: a gradient is there if backward was called with it in needs")
+        raise TypeError(f"{name}: the array is None: include the gradient in needs of backward")
     if not is_lazy(array):
         raise TypeError(f"{name}: the array is of type {type(array).__name__}, not lazy: write it with numpy.save")
     for axis, sizes in enumerate(array.chunks):
@@ -165,6 +166,6 @@ def _check_array(name: Any, array: Any) -> None:
             )
     if array.dtype.kind not in "biufc" or array.dtype.char in "gG":
         raise TypeError(
-            f"{name}: the array has dtype {array.dtype}; files hold numbers that every machine knows: convert it "
+            f"{name}: the array has dtype {array.dtype}; store writes standard numeric dtypes: convert it "
             f"first, for example to float32"
         )

@@ -89,7 +89,7 @@ class UnfinishedResult:
             if not (resume or overwrite):
                 raise FileExistsError(
                     f"{self.folder}: is an unfinished result of {self.path.name}: pass {self.options.resume} to "
-                    f"compute what it lacks, or {self.options.overwrite} to begin anew"
+                    f"compute the missing blocks, or {self.options.overwrite} to start over"
                 )
             if self.old.exists() and not os.path.lexists(self.path):  # a pass was killed between two renames
                 os.rename(self.old, self.path)
@@ -97,9 +97,10 @@ class UnfinishedResult:
                 self._take_up()
         _check_kind(self.path, self.writer.is_folder)
         if os.path.lexists(self.path) and not (overwrite or self.committed):
-            nothing = ", so nothing of it is left to resume" if resume and not self.folder.exists() else ""
+            nothing = ", so there is nothing to resume" if resume and not self.folder.exists() else ""
             raise FileExistsError(
-                f"{self.path}: is there already, and whole{nothing}: leave it out, or pass {self.options.overwrite} to "
+                f"{self.path}: already exists and is complete{nothing}: leave it out of targets, or pass "
+                f"{self.options.overwrite} to "
                 f"replace it"
             )
 
@@ -110,7 +111,7 @@ class UnfinishedResult:
             if os.path.lexists(self.path):  # a pass was killed at its very end, while it removed the folder
                 shutil.rmtree(self.folder)
             return
-        anew = f"pass {self.options.overwrite} and not {self.options.resume} to begin anew"
+        anew = f"pass {self.options.overwrite} and not {self.options.resume} to start over"
         try:
             recorded = json.loads((self.found / "fingerprint.json").read_text())
             before = [recorded[key] for key in self.fingerprint]
@@ -122,7 +123,7 @@ class UnfinishedResult:
                 continue
             what = f"{key} {reprlib.repr(then)} before, {reprlib.repr(now)} now"
             if key == "name":
-                what = "its inputs or parameters have changed, or one of them has another name in each run"
+                what = "its inputs or parameters have changed, or one of them gets a new Dask name in each run"
             raise ValueError(f"{self.folder}: is an unfinished result of another array: {what}: {anew}")
         self.finished = finished & set(self._places())
         self.committed = not self.missing and self._has_its_name(self.found)
@@ -176,7 +177,7 @@ class UnfinishedResult:
             return
         if os.path.lexists(self.path) and not overwrite:
             raise FileExistsError(
-                f"{self.path}: was made by another while this was computed: pass {self.options.resume} and "
+                f"{self.path}: was created by another process during the pass: pass {self.options.resume} and "
                 f"{self.options.overwrite} to replace it, or move it away and pass {self.options.resume}"
             )
         _check_kind(self.path, self.writer.is_folder)

@@ -61,7 +61,7 @@ def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
     write = _by_suffix(path, {".npz": _write_npz, ".safetensors": _write_safetensors})
     host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}")
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist: create it first")
     with atomic_write(path) as file:
         write(file, host)
 
@@ -77,7 +77,7 @@ def load_weights(path: AnyPath, max_bytes: int = MAX_BYTES) -> tuple[NumPyArray,
     except TypeError:
         limit = -1
     if limit < 0 or isinstance(max_bytes, bool):
-        raise ValueError(f"max_bytes is {max_bytes!r}: the most bytes that W and B may take is a whole number")
+        raise ValueError(f"max_bytes is {max_bytes!r}: pass the limit in bytes, an integer")
     path = Path(os.fsdecode(path))
     read = _by_suffix(path, {".npz": _read_npz, ".safetensors": _read_safetensors})
     if path.exists() and not path.is_file():
@@ -90,20 +90,18 @@ def _by_suffix(path: Path, choices: dict[str, Callable[..., Any]]) -> Callable[.
     try:
         return choices[path.suffix]
     except KeyError:
-        raise ValueError(f"{path}: weights are kept in {' or '.join(choices)} files") from None
+        raise ValueError(f"{path}: weights are stored in {' or '.join(choices)} files") from None
 
 
 def _check_keys(path: Path, keys: list[str]) -> None:
     for key, count in collections.Counter(keys).items():
         if count > 1:
             raise ValueError(
-                f"{path}: has the entry {reprlib.repr(key)} {count} times, and readers differ in which they take: "
+                f"{path}: has the entry {reprlib.repr(key)} {count} times, and readers differ in which one they use: "
                 f"write each once"
             )
     if sorted(keys) not in (["W"], ["B", "W"]):
-        raise ValueError(
-            f"{path}: has the entries {reprlib.repr(sorted(keys))}; a layer's file has W and, for a bias, B"
-        )
+        raise ValueError(f"{path}: has the entries {reprlib.repr(sorted(keys))}; a layer has W and optionally B")
 
 
 def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], limit: int) -> None:
@@ -116,7 +114,7 @@ def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], li
         if len(shape) != rank:
             raise ValueError(f"{path}: {name} has shape {reprlib.repr(shape)}; the {name} of a layer is {axes}")
         if too_large(shape, dtype):
-            raise ValueError(f"{path}: {name} has shape {shape}, of which no machine holds an array")
+            raise ValueError(f"{path}: {name} has shape {shape}, which exceeds the limits of NumPy")
         needed += math.prod(shape) * np.dtype(dtype).itemsize
     W, B = arrays["W"][1], arrays.get("B", arrays["W"])[1]
     if W[-1] != B[-1]:
@@ -125,7 +123,7 @@ def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], li
         )
     if needed > limit:
         raise ValueError(
-            f"{path}: asks for {needed} bytes, the limit is {limit}: pass max_bytes={needed} if you trust the file"
+            f"{path}: requires {needed} bytes, the limit is {limit}: pass max_bytes={needed} if you trust the file"
         )
 
 
@@ -146,9 +144,7 @@ class _Guarded(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes | Any:
         if size is not None and size > self.most:
-            raise ValueError(
-                f"{self.name}: its list of entries takes {size} bytes; that of W and B takes a few hundred"
-            )
+            raise ValueError(f"{self.name}: its list of entries takes {size} bytes; W and B need a few hundred")
         return super().read(size)
 
 
@@ -173,7 +169,7 @@ def _read_npz(path: Path, limit: int) -> dict[str, NumPyArray]:
     except (*broken, OSError) as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an impossible offset in the file
             raise
-        raise ValueError(f"{path}: is no whole .npz file ({brief(error)})") from None
+        raise ValueError(f"{path}: is not a valid .npz file ({brief(error)})") from None
 
 
 def _read_member(archive: Any, member: Any) -> NumPyArray:
@@ -187,9 +183,9 @@ def _named_members(path: Path, members: list[Any]) -> dict[str, Any]:
     names = [member.orig_filename for member in members]
     for name in names:
         if any(sign in name for sign in "/\\:\0"):
-            raise ValueError(f"{path}: has the entry {reprlib.repr(name)}: a layer's lie in no folder")
+            raise ValueError(f"{path}: has the entry {reprlib.repr(name)}: entries of a layer are not in a folder")
         if not name.endswith(".npy"):
-            raise ValueError(f"{path}: has the entry {reprlib.repr(name)}: a layer's are .npy files")
+            raise ValueError(f"{path}: has the entry {reprlib.repr(name)}: entries of a layer are .npy files")
     keys = [name.removesuffix(".npy") for name in names]
     _check_keys(path, keys)
     return dict(zip(keys, members, strict=True))
@@ -208,12 +204,13 @@ def _check_member(where: str, member: Any, archive_size: int) -> None:
             f"{zipfile.ZIP_STORED} and {zipfile.ZIP_DEFLATED}"
         )
     if member.header_offset + packed > archive_size:
-        raise ValueError(f"{where}: takes {packed} bytes of an archive of {archive_size}: the file was cut short")
+        raise ValueError(f"{where}: takes {packed} bytes of an archive of {archive_size}: the file is truncated")
     if member.compress_type == zipfile.ZIP_STORED and packed != size:
-        raise ValueError(f"{where}: is not compressed and gives two sizes, {packed} and {size} bytes")
+        raise ValueError(f"{where}: is not compressed but has two sizes, {packed} and {size} bytes")
     if size > max(MOST_INFLATED, INFLATION * packed):
         raise ValueError(
-            f"{where}: {packed} bytes ask for {size}, more than {INFLATION} times as many, as bombs do: if it is "
+            f"{where}: {packed} bytes expand to {size}, more than {INFLATION} times as many, like a zip bomb: "
+            f"if the file is "
             f"yours, write it with numpy.savez"
         )
 
@@ -227,7 +224,7 @@ def _read_safetensors(path: Path, limit: int) -> dict[str, NumPyArray]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if DIRECTORY_BYTES < length <= os.fstat(file.fileno()).st_size:
-            raise ValueError(f"{path}: its header takes {length} bytes; that of W and B takes a few hundred")
+            raise ValueError(f"{path}: its header takes {length} bytes; W and B need a few hundred")
         header = file.read(min(length, DIRECTORY_BYTES))
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -241,7 +238,7 @@ def _read_safetensors(path: Path, limit: int) -> dict[str, NumPyArray]:
             _check_arrays(path, headers, limit)
             return {name: file.get_tensor(name) for name in slices}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: is no whole .safetensors file ({brief(error)})") from None
+        raise ValueError(f"{path}: is not a valid .safetensors file ({brief(error)})") from None
 
 
 def _safetensors() -> Any:

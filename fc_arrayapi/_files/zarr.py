@@ -48,15 +48,15 @@ class ZarrArray(Source):
         except PermissionError:
             raise
         except Exception as error:  # zarr raises various exceptions for malformed metadata
-            raise ValueError(f"{path}: holds no Zarr array ({brief(error)})") from None
+            raise ValueError(f"{path}: is not a Zarr array ({brief(error)})") from None
         if isinstance(array, zarr.Group):
             # Not `array.array_keys()`, which warns of folders that are not part of the group.
             names = [inner.name for inner in path.iterdir() if has_zarr_metadata(inner)]
-            raise ValueError(f"{path}: is a group of arrays: open {one_of(names, f'{path}/{{}}')}")
+            raise ValueError(f"{path}: is a Zarr group: open {one_of(names, f'{path}/{{}}')}")
         self.describe(str(path), array.shape, array.dtype)
         self.chunks = tuple(map(int, array.chunks))
         if min(self.chunks) < 1:
-            raise ValueError(f"{path}: holds no Zarr array (its chunks have the shape {self.chunks})")
+            raise ValueError(f"{path}: is not a Zarr array (its chunks have the shape {self.chunks})")
         file_shape = tuple(map(int, array.shards or array.chunks))
         self.rows_at_once = file_shape[0]
         start = len(os.path.join(path, ""))
@@ -93,7 +93,7 @@ class ZarrArray(Source):
             self._check_chunks(self._size_of, index)
         array = zarr_module().open_array(self.path, mode="r")
         start, stop = slice_range(index[0], self.shape[0])
-        with naming_damage(f"{self.path}: rows {start} to {stop} can not be read: a chunk is damaged"):
+        with naming_damage(f"{self.path}: rows {start} to {stop} cannot be read: a chunk is damaged"):
             return np.asarray(array[index])
 
     def _check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
@@ -104,7 +104,8 @@ class ZarrArray(Source):
             size = size_of(chunk_file(number))
             if size != full:
                 raise ValueError(
-                    f"{self.path}: the chunk {chunk_file(number)} was lost: it has {size} bytes, store wrote {full}: "
+                    f"{self.path}: the chunk {chunk_file(number)} is missing or truncated: it has {size} bytes, "
+                    f"store wrote {full}: "
                     f"store the array again with overwrite=True"
                 )
 
@@ -146,8 +147,8 @@ def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
             if entry.is_symlink():
                 raise ValueError(
-                    f"{entry.path}: is a link to {os.path.realpath(entry.path)}, in a Zarr array: copy what it leads "
-                    f"to in its place"
+                    f"{entry.path}: is a link to {os.path.realpath(entry.path)}, inside a Zarr array: replace the link "
+                    f"by a copy of its target"
                 )
             if entry.is_dir():
                 yield from _files(entry.path)

@@ -94,7 +94,7 @@ def check_needs(needs: Iterable[str]) -> tuple[str, ...]:
     if needs is GRADIENTS:
         return GRADIENTS
     if isinstance(needs, (str, bytes)) or not isinstance(needs, Iterable):
-        raise TypeError(f"needs is {needs!r}: write a tuple of names, for example needs=('dW', 'dB')")
+        raise TypeError(f"needs is {needs!r}: pass a tuple of names, for example needs=('dW', 'dB')")
     wanted = tuple(needs)
     for name in wanted:
         if name not in GRADIENTS:
@@ -162,7 +162,7 @@ def _conversion(name: str, dtype: Any) -> str:
     if fields:
         return f"pass one field, for example {name}[{fields[0]!r}]"
     if namespace.dtype_name(dtype).startswith("complex"):
-        return f"pass its parts one after the other, xp.real({name}) and xp.imag({name})"
+        return f"pass real and imaginary parts separately, xp.real({name}) and xp.imag({name})"
     return f"convert it first, for example xp.astype({name}, xp.float32)"
 
 
@@ -170,12 +170,14 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
     """Check that the gradients of two micro-batches belong to the same layer."""
     for name, mine, theirs in zip(names, first, second, strict=True):
         if (mine is None) != (theirs is None):
-            raise ValueError(f"{name} is None in one of the two: ask backward for the same needs both times")
+            raise ValueError(f"{name} is None in one of the two: call backward with the same needs both times")
         if mine is None:
             continue
         check_arrays("Gradients + Gradients", (name, f"the other {name}"), (mine, theirs))
         if name == "dX" and len(mine.shape) < 2:
-            raise ValueError(f"dX has shape {_shape(mine)}, no batch axis to join along: give X one, (1, C)")
+            raise ValueError(
+                f"dX has shape {_shape(mine)}, without a batch axis to join along: give X the shape (1, C)"
+            )
         first_axis = AXES[name].startswith("n")  # dX is joined along it
         if len(mine.shape) == len(theirs.shape):
             for axis in range(first_axis, len(mine.shape)):
@@ -183,7 +185,7 @@ def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[
                 if size != other_size:
                     advice = _of_one_layer(name, mine, theirs)
                     if is_unknown(size) or is_unknown(other_size):
-                        advice = f"call compute_chunk_sizes() first, on each {name} whose shape has nan"
+                        advice = f"call compute_chunk_sizes() first, on each {name} with unknown sizes"
                     raise ValueError(
                         f"axis {axis} of {name}: one has {axis_size(size)}, the other has {axis_size(other_size)}; "
                         f"{advice}"
@@ -274,7 +276,7 @@ def _features_hint(name: str, array: Array, W: Array, axis: int, X: Array | None
         return f"pass xp.reshape(dY, {shape_text((*array.shape, 1))})"
     if X is None and size == W.shape[1 - axis]:
         return (
-            "it seems to be in (S, C) order, as torch.nn.Linear keeps its weight: pass W.T, "
+            "W seems to be in (S, C) order, like the weight of torch.nn.Linear: pass W.T, "
             "or use FullyConnected.from_torch(linear)"
         )
     nothing = "nothing broadcasts: " if 1 in (size, expected) else ""

@@ -52,7 +52,7 @@ def parse(subscripts: str, *ranks: int) -> Equation:
 def _parse(subscripts: str, *ranks: int) -> Equation:
     for character in subscripts:
         if not (character in ",.-> " or (character.isascii() and character.isalpha()) or ord(character) > 127):
-            raise SubscriptsError(f"{shown(subscripts)}: {character!r} is no letter that can name an index")
+            raise SubscriptsError(f"{shown(subscripts)}: {character!r} cannot name an index: use letters")
     try:
         written, output, _ = opt_einsum.parser.parse_einsum_input((subscripts, *[(1,) * n for n in ranks]), shapes=True)
     except Exception as error:
@@ -114,7 +114,7 @@ def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: 
         groups = [tuple(map(operator.index, group)) for group in path]
     except Exception as error:
         raise ValueError(
-            f"optimize is {optimize!r}, by which opt_einsum finds no path ({type(error).__name__}: {error}): pass "
+            f"optimize is {optimize!r}, with which opt_einsum finds no path ({type(error).__name__}: {error}): pass "
             f"'auto', 'greedy', 'optimal', an optimizer of opt_einsum, or a path such as [(0, 1), (0, 1)]"
         ) from error
     remaining = list(equation.inputs)
@@ -122,7 +122,9 @@ def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: 
     for group in groups:
         # A group of more than two is contracted two at a time, from the left.
         if not all(-len(remaining) <= position < len(remaining) for position in group):
-            raise ValueError(f"optimize: the step {group} of the path names more than {len(remaining)} operands")
+            raise ValueError(
+                f"optimize: the step {group} of the path names operands beyond the {len(remaining)} that are left"
+            )
         positions = sorted({position % len(remaining) for position in group})
         while True:
             taken = positions[:2]
@@ -151,7 +153,7 @@ def from_interleaved(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
         subscripts, operands = opt_einsum.parser.convert_interleaved_input(arguments)
     except Exception as error:
         raise SubscriptsError(
-            "einsum takes subscripts and arrays, or arrays and lists of indices in turn, "
+            "pass subscripts and arrays, or arrays and lists of indices in turn: "
             f"einsum(X, [0, 1], W, [1, 2], [0, 2]): {error}"
         ) from None
     return subscripts, operands
@@ -162,7 +164,7 @@ def tensordot_subscripts(ndim: int, other_ndim: int, own: tuple[int, ...], other
     letters = [opt_einsum.get_symbol(axis) for axis in range(ndim + other_ndim)]
     left, right = letters[:ndim], letters[ndim:]
     if len(own) != len(others):
-        raise ValueError(f"axes: {len(own)} axes of a meet {len(others)} of b: name as many of each")
+        raise ValueError(f"axes: {len(own)} axes of a meet {len(others)} of b: name the same number for both")
     for axis, other in zip(own, others, strict=True):
         right[other] = left[axis]
     kept = [letter for letter in (*left, *right) if (letter in left) != (letter in right)]

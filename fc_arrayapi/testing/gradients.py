@@ -207,9 +207,9 @@ def examine(
     try:
         directions = operator.index(directions)
     except TypeError:
-        raise TypeError(f"directions is {directions!r}: give a whole number, at least one") from None
+        raise TypeError(f"directions is {directions!r}: pass a positive integer") from None
     if directions < 1:
-        raise ValueError(f"directions is {directions}: give at least one")
+        raise ValueError(f"directions is {directions}: pass a positive integer")
     forward, backward = forward or _linear.forward, backward or _linear.backward
     results = _results(xp, forward(X, W, B), backward(X, W, dY))
     given = {"X": X, "W": W, "B": B, "dY": dY}
