@@ -293,7 +293,8 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
                 f"you write it"
             )
     block, row_bytes = sizes.block("X"), max(1, X.shape[-1] * sizes.itemsize["X"])
-    call = f"open X with rows={max(1, int(BLOCK_BYTES // row_bytes))}, or rechunk X to this number of rows"
+    rows = max(1, int(BLOCK_BYTES // row_bytes))
+    call = f"open X with rows={rows}, or call X.rechunk({{0: {rows}}})"
     if block < SMALL_BLOCK and sizes.blocks > MANY_BLOCKS:
         advice.append(
             f"blocks too small: X has {sizes.blocks:,} blocks of {size_text(block)}, and Dask's overhead for each "

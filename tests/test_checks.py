@@ -323,7 +323,7 @@ UNKNOWN_CASES = {
     ),
     "forward, columns of W": (
         lambda a: fc.forward(a["X"], a["W of unknown columns"]),
-        ("W has blocks of unknown size", "(4, ?)", "compute_chunk_sizes()"),
+        ("W has blocks of unknown size", "(4, ?)", "W.compute_chunk_sizes()"),
     ),
     "forward, columns of W beside B": (
         lambda a: fc.forward(a["X"], a["W of unknown columns"], a["B"]),

@@ -261,7 +261,7 @@ def test_forward_refuses_to_overwrite_an_input(run, files, backend):
     for out in ("X.npy", "./X.npy"):
         fails(
             run, f"forward X.npy --weights layer.npz --out {out} --overwrite",
-            "X.npy", "read", "another name",
+            "X.npy", "input", "another path",
         )  # fmt: skip
     assert Path("X.npy").read_bytes() == before
 
@@ -308,8 +308,8 @@ def test_help_has_examples(run):
         ("backward X.npy X.npy --weights layer.npz --out D", ("axis s", "dY has 4", "W has 3")),
         ("backward X.npy dY.npy --weights layer.npz --out D --needs dZ", ("needs", "'dZ'", "dX", "dW", "dB")),
         ("backward X.npy dY.npy --weights layer.npz --out D --needs=", ("needs", "''", "dX", "dW", "dB")),
-        ("plan X.npy --weights layer.npz --rows 0", ("rows", "0", "at least one")),
-        ("plan X.npy --weights layer.npz --threads 0", ("threads", "0", "at least one")),
+        ("plan X.npy --weights layer.npz --rows 0", ("rows is 0", "positive")),
+        ("plan X.npy --weights layer.npz --threads 0", ("threads is 0", "positive")),
         ("plan X.npy --weights layer.npz --threads 1 --scheduler a:1", ("--threads", "--scheduler")),
     ],
 )

@@ -92,7 +92,7 @@ def test_init_refuses_unknown_options():
     ):
         fc.FullyConnected.init(2, 2, initializer="xavier")
     for size in (-1, 2.0, True, None):
-        with refused(ValueError, f"C is {size}", "whole number", "0"):
+        with refused(ValueError, f"C is {size}", "integer", "0"):
             fc.FullyConnected.init(size, 2)
     for dtype in ("float31", "int64", "pi", np.int8, 5):
         with refused(TypeError, f"dtype is {dtype!r}", "of numpy", "'float32'"):

@@ -58,12 +58,12 @@ def message_of(call, *arguments, exception):
     [
         (
             find_an_unfinished_result,
-            "{folder}/Y.npy.fc_arrayapi.part: is an unfinished result of Y.npy: pass resume=True to compute what it "
-            "lacks, or overwrite=True to begin anew",
+            "{folder}/Y.npy.fc_arrayapi.part: is an unfinished result of Y.npy: pass resume=True to compute the "
+            "missing blocks, or overwrite=True to start over",
         ),
         (
             find_a_target_that_exists,
-            "{folder}/Y.npy: is there already, and whole: leave it out, or pass overwrite=True to replace it",
+            "{folder}/Y.npy: already exists and is complete: leave it out of targets, or pass overwrite=True to replace it",
         ),
     ],
 )

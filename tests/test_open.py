@@ -239,10 +239,10 @@ def test_open_array_refuses_other_files(backend, tmp_path):
         fc.open_array(tmp_path / "x.csv")
     path = tmp_path / "x.npy"
     np.save(path, ROWS)
-    with refused(ValueError, "rows", "0", "at least one"):
+    with refused(ValueError, "rows is 0", "positive"):
         fc.open_array(path, rows=0)
     for rows in (-1, 2.5, "3", [3], True):
-        with refused(ValueError, "rows", repr(rows), "at least one"):
+        with refused(ValueError, "rows", repr(rows), "positive"):
             fc.open_array(path, rows=rows)
     path.write_bytes(path.read_bytes()[:-1])
     with refused(ValueError, str(path), "175 bytes", "176"):

@@ -106,8 +106,8 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     for name, array, xp in zip(names, arrays, spaces, strict=True):
         if is_chunked(xp) and array._meta is None:  # under query planning, where Dask could not infer it
             raise TypeError(
-                f"{name} is a Dask array, of whose blocks Dask does not know the type: give the blockwise or "
-                f"map_blocks that made it an empty one, for example meta=numpy.empty((0, 0), 'float32')"
+                f"{name} is a Dask array, but Dask could not infer the type of its blocks: pass meta= to the blockwise "
+                f"or map_blocks that made it, for example meta=numpy.empty((0, 0), 'float32')"
             )
         if xp is first or (is_chunked(first) and name in lifted and library(xp).own_arrays):
             continue
