@@ -13,13 +13,14 @@ HEAD = """\
 The libraries that have a session of tests of their own, and what the last recorded run of each said. Made by
 `python docs/make_backends.py` from the files that the runs write; do not edit.
 
-| session | version | Python | date | passed | failed | not tested, and why |
-|---|---|---|---|---|---|---|
+| session | version | Python | date | passed | failed | known to fail | what, and why | not tested, and why |
+|---|---|---|---|---|---|---|---|---|
 """
 
 FOOT = """
-A test that a library can't run is left out of its session, with the reason in the last column. Tests that are about no
-single library, such as those of weights, run in each session.
+A test of what a library does not have is left out of its session, with the reason in the last column. A test that meets
+a known bug of the library is run, and must fail: the run says so when the bug is mended. Tests that are about no single
+library, such as those of weights, run in each session.
 
 To record a run, name a folder:
 
@@ -34,10 +35,14 @@ python docs/make_backends.py
 
 def line(record):
     """Return a run as a line of the table."""
-    reasons = "; ".join(f"{what}: {why}" for what, why in record["not_tested"].items())
     cells = (record["backend"], f"{record['module'].partition('.')[0]} {record['version']}", record["python"],
-             record["date"], f"{record['passed']:,}", record["failed"], reasons)  # fmt: skip
+             record["date"], f"{record['passed']:,}", record["failed"], record["xfailed"], reasons(record["fails"]),
+             reasons(record["not_tested"]))  # fmt: skip
     return "| " + " | ".join(str(cell) for cell in cells) + " |\n"
+
+
+def reasons(why):
+    return "; ".join(f"{what}: {reason}" for what, reason in why.items())
 
 
 def main():

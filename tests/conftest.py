@@ -87,7 +87,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "passed": len(stats.get("passed", ())),
         "failed": len(stats.get("failed", ())) + len(stats.get("error", ())),
         "skipped": len(stats.get("skipped", ())),
+        "xfailed": len(stats.get("xfailed", ())),
         "not_tested": {what: why for row in backends for what, why in row.not_tested.items()},
+        "fails": {what: failure.reason for row in backends for what, failure in row.fails.items()},
     }
     (Path(folder) / f"{asked}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
