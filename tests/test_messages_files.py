@@ -63,7 +63,8 @@ def message_of(call, *arguments, exception):
         ),
         (
             find_a_target_that_exists,
-            "{folder}/Y.npy: already exists and is complete: leave it out of targets, or pass overwrite=True to replace it",
+            "{folder}/Y.npy: already exists and is complete: leave it out of targets, or pass overwrite=True to "
+            "replace it",
         ),
     ],
 )

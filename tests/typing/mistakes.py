@@ -3,6 +3,8 @@
 import numpy as np
 
 import fc_arrayapi as fc
+from fc_arrayapi import fullyconnected  # error
+from fc_arrayapi.testing import check_gradient  # error
 
 X, W, dY = np.ones((4, 3)), np.ones((3, 2)), np.ones((4, 2))
 layer = fc.FullyConnected(W)
