@@ -40,7 +40,7 @@ pytestmark = pytest.mark.only("dask.array")
 def test_an_exception_in_a_block_loses_nothing_that_was_finished(backend, tmp_path, suffix):
     path = tmp_path / f"y{suffix}"
     source, Y, _ = layer(backend, fail_at=55)
-    with own_threads(), pytest.raises(RuntimeError, match="this block can not be read") as raised:
+    with own_threads(), pytest.raises(RuntimeError, match="this block cannot be read") as raised:
         fc.store({path: Y})
     (note,) = raised.value.__notes__
     assert lacks(note, "finished blocks", "resume=True") == []

@@ -44,7 +44,7 @@ class Source:
         with self.lock:
             self.reads[index[0]] += 1
         if self.fail_at is not None and self.fail_at in range(len(self.array))[index[0]]:
-            raise RuntimeError("this block can not be read")
+            raise RuntimeError("this block cannot be read")
         return self.array[index]
 
 
