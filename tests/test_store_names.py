@@ -21,7 +21,7 @@ from helpers.results import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import unfinished
+from fc_arrayapi._files import part, unfinished
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -80,7 +80,7 @@ def test_a_folder_or_file_that_appears_during_the_pass_is_not_replaced(backend, 
     source = Meddler(X)
     x = lazy(backend, source)
     for options in ({"overwrite": True}, {"overwrite": True, "resume": True}):
-        with refused(FileExistsError, str(path), "a folder" if suffix == ".npy" else "no folder"):
+        with refused(FileExistsError, str(path), "a folder" if suffix == ".npy" else "a file"):
             fc.store({path: x}, **options)
     path.rename(tmp_path / "moved")
     source.mend()
@@ -150,7 +150,7 @@ def test_the_folder_of_a_complete_result_is_removed_after_a_kill(backend, tmp_pa
     path = tmp_path / f"x{suffix}"
     fc.store({path: backend.asarray(X)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(unfinished.shutil, "rmtree", lambda folder: 1 / 0)
+        patch.setattr(part.shutil, "rmtree", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fc.store({path: backend.asarray(X + 1)}, overwrite=True)
     assert path.with_name(path.name + PART).exists()
@@ -176,13 +176,12 @@ def bytes_for_a_fingerprint(work):
     (work / "fingerprint.json").write_bytes(b"\xff\xfe")
 
 
+def nested_deep(work):
+    (work / "fingerprint.json").write_text("[" * 100_000)
+
+
 def lose_the_lines(work):
     (work / "finished").unlink()
-
-
-def a_folder_for_the_lines(work):
-    lose_the_lines(work)
-    (work / "finished").mkdir()
 
 
 @pytest.mark.parametrize(
@@ -193,7 +192,7 @@ def a_folder_for_the_lines(work):
         another_fingerprint,
         bytes_for_a_fingerprint,
         lose_the_lines,
-        a_folder_for_the_lines,
+        nested_deep,
     ],
 )
 def test_a_damaged_unfinished_result_is_refused(backend, tmp_path, damage):

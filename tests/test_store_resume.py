@@ -29,9 +29,8 @@ from helpers.results import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import npy, unfinished
+from fc_arrayapi._files import npy, unfinished, zarr_writer
 from fc_arrayapi._files import store as store_module
-from fc_arrayapi._files import zarr as zarr_files
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -124,7 +123,7 @@ def test_store_rolls_back_if_a_target_cannot_be_prepared(backend, tmp_path, monk
     wanted = {tmp_path / "old.npy": x, tmp_path / "part.npy": y, tmp_path / "new.zarr": x}
     for error in (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()):
         with monkeypatch.context() as patch:
-            patch.setattr(zarr_files.ZarrWriter, "create", fail)
+            patch.setattr(zarr_writer.ZarrWriter, "create", fail)
             with pytest.raises(type(error)) as raised:
                 fc.store(wanted, resume=True, overwrite=True)
         if isinstance(error, OSError):

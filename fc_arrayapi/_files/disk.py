@@ -1,10 +1,11 @@
-"""Paths, fsync, and files that appear under their name only when they are complete."""
+"""Files and folders: opened without following links, flushed with fsync, named only when they are complete."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +14,90 @@ AnyPath = str | bytes | os.PathLike[Any]
 
 # The ending of the folder in which `store` keeps an unfinished result.
 UNFINISHED = ".fc_arrayapi.part"
+
+# What a path leads to, by the type in its mode.
+_KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+FILE, FOLDER, LINK = _KINDS[stat.S_IFREG], _KINDS[stat.S_IFDIR], _KINDS[stat.S_IFLNK]
+
+# Flags that Windows lacks.
+_NOFOLLOW, _NONBLOCK = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
+_OPENS_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+def kind_at(path: AnyPath, folder: int | None = None) -> str | None:
+    """Return what lies at a path, without following a link: FILE, FOLDER, LINK or another kind; None for nothing."""
+    try:
+        mode = os.lstat(path, dir_fd=folder).st_mode
+    except FileNotFoundError:
+        return None
+    return _KINDS.get(stat.S_IFMT(mode), "no file")
+
+
+@contextlib.contextmanager
+def open_file(path: AnyPath) -> Iterator[BinaryIO]:
+    """Open a file to be read. A FIFO, which might never end, a device and a socket are refused at once.
+
+    Raises
+    ------
+    ValueError
+        If this is no regular file.
+    """
+    check_regular(path)  # before, since opening a device may have effects
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NONBLOCK)) as file:
+        check_regular(path, file.fileno())  # it may have been replaced
+        yield file
+
+
+def check_regular(path: AnyPath, opened: int | None = None) -> None:
+    """Raise if a path, or what was opened there, is a folder, or a FIFO, a device or a socket, which may never end."""
+    kind = _KINDS.get(stat.S_IFMT(os.stat(path if opened is None else opened).st_mode), "no file")
+    if kind != FILE:
+        raise ValueError(f"{os.fsdecode(path)}: is {kind}, not a file: pass the path of a file that holds the data")
+
+
+def unfollowed(path: str, flags: int) -> int:
+    """Open a file of an unfinished result for `open`, as its `opener`, and follow no link on the way.
+
+    The folder in which the result lies is the user's choice and may be reached through links. From the folder
+    that ends with UNFINISHED on, each step is opened relative to the one before.
+    """
+    if os.open not in os.supports_dir_fd:  # pragma: no cover - Windows
+        return os.open(path, flags | _BINARY, 0o666)
+    parts = Path(path).parts
+    first = next((place for place, part in enumerate(parts) if part.endswith(UNFINISHED)), len(parts) - 1)
+    folder = os.open(Path(*parts[:first]), os.O_RDONLY | _OPENS_FOLDER)
+    try:
+        for part in parts[first:-1]:
+            inner = os.open(part, os.O_RDONLY | _OPENS_FOLDER | _NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(parts[-1], flags | _NOFOLLOW | _NONBLOCK, 0o666, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def target_path(path: AnyPath) -> Path:
+    """Return the absolute path of a file that is to be written; links to its folder are followed, it is none itself.
+
+    Raises
+    ------
+    FileExistsError
+        If the path is a link: what it leads to would be replaced under another name.
+    """
+    given = Path(os.fsdecode(path))
+    absolute = Path(os.path.realpath(given.parent), given.name)
+    if kind_at(absolute) == LINK:
+        raise FileExistsError(f"{given}: is a link to {os.path.realpath(absolute)}: pass that path, or remove the link")
+    return absolute
 
 
 def flush(file: int | Path) -> None:
@@ -24,7 +109,7 @@ def flush(file: int | Path) -> None:
     if folder and os.name == "nt":  # pragma: no cover - Windows opens no folders
         return
     try:
-        descriptor = os.open(file, os.O_RDONLY if folder else os.O_RDWR)
+        descriptor = os.open(file, (os.O_RDONLY if folder else os.O_RDWR) | _NOFOLLOW)
         try:
             os.fsync(descriptor)
         finally:
@@ -45,7 +130,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Parameters
     ----------
     path : Path
-        The file, not a link. The mode of a file that it replaces is kept.
+        The file, as `target_path` gives it. The mode of a file that it replaces is kept.
 
     Yields
     ------
@@ -58,12 +143,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".fc_arrayapi-{os.urandom(8).hex()}.part")
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=unfollowed) as file:
             yield file
             file.flush()
             flush(file.fileno())
-        if path.exists():
-            os.chmod(temporary, path.stat().st_mode & 0o777)
+            if kind_at(path) == FILE and os.chmod in os.supports_fd:
+                os.chmod(file.fileno(), os.lstat(path).st_mode & 0o777)
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):  # the first error says more
@@ -75,14 +160,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def size_at(path: str) -> int:
-    """Return the size of a file, 0 if there is none."""
+    """Return the size of a file, 0 if there is none, or something else, such as a link."""
     try:
-        return os.stat(path).st_size
+        status = os.lstat(path)
     except FileNotFoundError:
         return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def state_at(path: str) -> bytes:
     """Return a file's inode, size and modification time, which a new name does not change."""
-    status = os.stat(path)
+    status = os.lstat(path)
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns}".encode()

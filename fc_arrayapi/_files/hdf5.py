@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
+from .disk import check_regular
 from .source import Source, check_unchanged, file_state, naming_damage, one_of, slice_range
 
 
@@ -68,6 +69,7 @@ class Hdf5Dataset(Source):
 
 
 def _open_hdf5(h5py: Any, path: Path) -> Any:
+    check_regular(path)
     try:
         return h5py.File(path, "r")
     except PermissionError:

@@ -18,7 +18,7 @@ import numpy as np
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from .._dask import blocks
-from .disk import UNFINISHED, flush, size_at, state_at
+from .disk import UNFINISHED, flush, open_file, size_at, state_at, unfollowed
 from .source import Source, brief, check_unchanged, file_state, too_large
 from .writer import Bounds
 
@@ -89,9 +89,7 @@ class NpyFile(Source):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists() and not path.is_file():  # opening a pipe would block
-            raise ValueError(f"{path}: is no file")
-        with open(path, "rb") as file:
+        with open_file(path) as file:
             self._header = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
             self._state = file_state(os.fstat(file.fileno()))
         self.describe(str(path), self._header.shape, self._header.dtype)
@@ -107,7 +105,8 @@ class NpyFile(Source):
         check_unchanged(self.path, self._state)
         # Not numpy.load, which parses the header again: see `parsed`.
         order: Literal["F", "C"] = "F" if self._header.fortran_order else "C"
-        array = np.memmap(self.path, self.dtype, "r", offset=self._header.offset, shape=self.shape, order=order)
+        with open_file(self.path) as file:
+            array = np.memmap(file, self.dtype, "r", offset=self._header.offset, shape=self.shape, order=order)
         return np.asarray(array[index])
 
 
@@ -192,7 +191,16 @@ class NpyWriter:
 
     def still_there(self, finished: set[Bounds]) -> set[Bounds]:
         """Return all finished blocks, or none if the file was truncated."""
-        return finished if size_at(self.path) == self._size() else set()
+        if size_at(self.path) != self._size():
+            return set()
+        with open(self.path, "rb", opener=unfollowed) as file:
+            if file.read(len(self._header())) != self._header():
+                raise ValueError("the header of the data has changed")
+        return finished
+
+    def foreign(self, folder: Path) -> str | None:
+        """Return None: there is no folder."""
+        return None
 
     def state(self) -> bytes:
         """Return inode, size and modification time."""
@@ -201,7 +209,7 @@ class NpyWriter:
     def create(self) -> None:
         """Write the header and reserve room for the blocks."""
         header = self._header()
-        with open(self.path, "xb") as file:
+        with open(self.path, "xb", opener=unfollowed) as file:
             file.write(header)
             file.truncate(self._size())
             flush(file.fileno())
@@ -212,7 +220,7 @@ class NpyWriter:
         # From this axis on, a block is contiguous in the file.
         piece = max((axis for axis in range(block.ndim) if block.shape[axis] != self.shape[axis]), default=0)
         first, header = sum(map(mul, start, strides)), len(self._header())
-        with open(self.path, "r+b") as file:
+        with open(self.path, "r+b", opener=unfollowed) as file:
             for lead in np.ndindex(block.shape[:piece]):
                 element = first + sum(map(mul, lead, strides))
                 file.seek(header + element * block.itemsize)

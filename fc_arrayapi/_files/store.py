@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
 from .._dask import blas_threads, blocks, compute
+from .disk import kind_at, target_path
 from .unfinished import PYTHON, WRITERS, Options, UnfinishedResult, write_block
 
 
@@ -89,8 +91,15 @@ def write(
     """Do what `store` does, with the options in messages as `options` writes them."""
     results = _check_targets(targets, options)
     blas_threads.threadpoolctl()
-    for result in results:
-        result.inspect(resume, overwrite)
+    with contextlib.ExitStack() as stack:
+        for result in results:
+            stack.callback(result.folder.close)
+            result.inspect(resume, overwrite)
+        _run(results, overwrite, progress, options)
+
+
+def _run(results: Sequence[UnfinishedResult], overwrite: bool, progress: bool, options: Options) -> None:
+    """Compute the blocks that are missing, and give the results their names."""
     _prepare(results)
     unfinished = [result for result in results if result.missing]
     written = [
@@ -103,6 +112,9 @@ def write(
         else:
             compute.compute(*written, progress=progress)
     except BaseException as error:
+        for result in unfinished:
+            if isinstance(error, FileNotFoundError) and kind_at(result.work) is None:
+                raise result.folder.lost() from error
         error.add_note(f"The finished blocks are kept: pass {options.resume} to compute the others.")
         raise
     for result in results:
@@ -140,7 +152,7 @@ def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[Unfin
                 f"memory is lost"
             )
         name = os.fsdecode(name)
-        path = Path(os.path.realpath(name))  # a link stays a link
+        path = target_path(name)
         _check_array(name, array)
         if path.suffix not in WRITERS:
             raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")

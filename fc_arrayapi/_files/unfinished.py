@@ -12,12 +12,11 @@ For a moment ``old`` lies beside that folder: the Zarr array that is replaced, u
 process is killed in that moment, the next call puts it back.
 
 Each pass takes a new random name. Blocks that are still being written when a pass fails find their folder gone, and
-cannot write into the next pass.
+cannot write into the next pass. part.py keeps that folder.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -30,10 +29,11 @@ from typing import Any, NamedTuple
 from .._arrays import namespace
 from .._arrays.namespace import Array
 from .._dask import blocks
-from .disk import UNFINISHED, atomic_write, flush
+from .disk import FILE, FOLDER, atomic_write, flush, kind_at, unfollowed
 from .npy import NpyWriter
+from .part import DATA, FINGERPRINT, FINISHED, OLD, STATE, PartFolder
 from .writer import Bounds, Writer
-from .zarr import ZarrWriter
+from .zarr_writer import ZarrWriter
 
 WRITERS: dict[str, type[Writer]] = {".npy": NpyWriter, ".zarr": ZarrWriter}
 
@@ -66,8 +66,8 @@ class UnfinishedResult:
 
     def __init__(self, path: Path, array: Array, options: Options = PYTHON) -> None:
         self.path, self.options = path, options
-        self.folder = path.with_name(path.name + UNFINISHED)
-        self.old = self.folder / "old"
+        self.folder = PartFolder(path)
+        self.old = self.folder.path / OLD
         self.fingerprint: dict[str, Any] = {
             "shape": list(map(int, array.shape)),
             "dtype": str(array.dtype),
@@ -79,25 +79,25 @@ class UnfinishedResult:
         self.found: Path | None = None
         self.finished: set[Bounds] = set()
         self.committed = False
-        self.work = self.folder / os.urandom(8).hex()
-        self.writer = kind.of(str(self.work / "data"), self.array)
+        self.work = self.folder.path / os.urandom(8).hex()
+        self.writer = kind.of(str(self.work / DATA), self.array)
 
     def inspect(self, resume: bool, overwrite: bool) -> None:
         """Look at what is there, and raise where it must not be touched."""
-        _check_kind(self.folder, is_folder=True)
-        if self.folder.exists():
+        if self.folder.open():
             if not (resume or overwrite):
                 raise FileExistsError(
                     f"{self.folder}: is an unfinished result of {self.path.name}: pass {self.options.resume} to "
                     f"compute the missing blocks, or {self.options.overwrite} to start over"
                 )
-            if self.old.exists() and not os.path.lexists(self.path):  # a pass was killed between two renames
+            self.folder.check(self.writer)
+            if kind_at(self.old) and not kind_at(self.path):  # a pass was killed between two renames
                 os.rename(self.old, self.path)
             if resume:
                 self._take_up()
-        _check_kind(self.path, self.writer.is_folder)
-        if os.path.lexists(self.path) and not (overwrite or self.committed):
-            nothing = ", so there is nothing to resume" if resume and not self.folder.exists() else ""
+        self._check_target()
+        if kind_at(self.path) and not (overwrite or self.committed):
+            nothing = ", so there is nothing to resume" if resume and kind_at(self.folder.path) is None else ""
             raise FileExistsError(
                 f"{self.path}: already exists and is complete{nothing}: leave it out of targets, or pass "
                 f"{self.options.overwrite} to "
@@ -106,17 +106,17 @@ class UnfinishedResult:
 
     def _take_up(self) -> None:
         """Read the unfinished result that is there, and compare it with the array."""
-        self.found = next((path.parent for path in self.folder.glob("*/fingerprint.json")), None)
+        self.found = next((folder for folder in self.folder.passes() if kind_at(folder / FINGERPRINT)), None)
         if self.found is None:
-            if os.path.lexists(self.path):  # a pass was killed at its very end, while it removed the folder
-                shutil.rmtree(self.folder)
+            if kind_at(self.path):  # a pass was killed at its very end, while it removed the folder
+                self.folder.remove()
             return
         anew = f"pass {self.options.overwrite} and not {self.options.resume} to start over"
         try:
-            recorded = json.loads((self.found / "fingerprint.json").read_text())
+            recorded = json.loads((self.found / FINGERPRINT).read_text())
             before = [recorded[key] for key in self.fingerprint]
-            finished = _read_finished(self.found / "finished")
-        except (ValueError, KeyError, TypeError, FileNotFoundError, IsADirectoryError):
+            finished = _read_finished(self.found / FINISHED)
+        except (ValueError, KeyError, TypeError, RecursionError, FileNotFoundError):
             raise ValueError(f"{self.folder}: is damaged: {anew}") from None
         for (key, now), then in zip(self.fingerprint.items(), before, strict=True):
             if then == now:
@@ -125,18 +125,21 @@ class UnfinishedResult:
             if key == "name":
                 what = "its inputs or parameters have changed, or one of them gets a new Dask name in each run"
             raise ValueError(f"{self.folder}: is an unfinished result of another array: {what}: {anew}")
-        self.finished = finished & set(self._places())
+        self.finished = {place for place in self._places() if place in finished}
         self.committed = not self.missing and self._has_its_name(self.found)
         if not self.committed:
-            data = _at(self.writer, self.found / "data")
-            self.finished = data.still_there(self.finished)
+            data = _at(self.writer, self.found / DATA)
+            try:
+                self.finished = data.still_there(self.finished)
+            except ValueError as error:
+                raise ValueError(f"{self.folder}: is damaged: {error}: {anew}") from None
             if not self.finished:  # nothing is lost by starting over, and other files may be missing too
                 self.found = None
 
     def _has_its_name(self, work: Path) -> bool:
         """Say whether the file at the path is the one that was written here, and no older or other one."""
         try:
-            return (work / "state").read_bytes() == _at(self.writer, self.path).state()
+            return (work / STATE).read_bytes() == _at(self.writer, self.path).state()
         except OSError:  # one of them is not there
             return False
 
@@ -150,59 +153,68 @@ class UnfinishedResult:
 
     def prepare(self) -> None:
         """Make the folder and the empty file in it, or take over the ones that were found."""
+        self.folder.create()
         if self.found is not None:
-            os.rename(self.found, self.work)
+            self.folder.rename(self.found.name, self.work.name)
             return
-        if self.folder.exists():
-            for work in self.folder.iterdir():  # under another name no block that is still being written adds to it
-                os.rename(work, work.with_name(os.urandom(8).hex()))
-            shutil.rmtree(self.folder)
-        self.folder.mkdir()
+        self.folder.empty()
         self.work.mkdir()
         self.writer.create()
-        (self.work / "finished").touch()
-        with atomic_write(self.work / "fingerprint.json") as file:
+        with atomic_write(self.work / FINISHED):
+            pass
+        with atomic_write(self.work / FINGERPRINT) as file:
             file.write(json.dumps(self.fingerprint).encode())
 
     def rollback(self) -> None:
         """Remove what `prepare` made, as long as no block was computed; what was found is kept."""
         if self.found is None:
-            shutil.rmtree(self.work, ignore_errors=True)
-            with contextlib.suppress(OSError):  # not empty: an older file may lie in it
-                self.folder.rmdir()
+            self.folder.remove_pass(self.work.name)
 
     def commit(self, overwrite: bool) -> None:
         """Give the complete file its name."""
         if self.committed:
             return
-        if os.path.lexists(self.path) and not overwrite:
+        if kind_at(self.work) is None or not self.folder.is_here():
+            raise self.folder.lost()
+        if kind_at(self.path) and not overwrite:
             raise FileExistsError(
                 f"{self.path}: was created by another process during the pass: pass {self.options.resume} and "
                 f"{self.options.overwrite} to replace it, or move it away and pass {self.options.resume}"
             )
-        _check_kind(self.path, self.writer.is_folder)
-        flush(self.work / "finished")
+        self._check_target()
+        self.folder.check(self.writer)  # the data too: a link must not get the name
+        flush(self.work / FINISHED)
         self._record_state()
-        if self.path.is_dir():  # a folder is not replaced in one step, so it is kept until the new one has its name
-            if self.old.exists():
+        if (
+            kind_at(self.path) == FOLDER
+        ):  # which is not replaced in one step, so it is kept until the new one has its name
+            if kind_at(self.old):
                 shutil.rmtree(self.old)
             os.rename(self.path, self.old)
         os.replace(self.writer.path, self.path)
         flush(self.path.parent)
 
+    def _check_target(self) -> None:
+        """Refuse what store would not write at the path, since it would be lost."""
+        kind, written = kind_at(self.path), FOLDER if self.writer.is_folder else FILE
+        if kind not in (None, written):
+            raise FileExistsError(f"{self.path}: is {kind}, and store writes {written} there: move it away")
+        if kind == FOLDER and (foreign := self.writer.foreign(self.path)):
+            raise FileExistsError(f"{foreign}: is no part of a Zarr array and would be lost: move it away")
+
     def _record_state(self) -> None:
         """Write down the state of the file, so that it is told from any other that gets its name."""
         state = self.writer.state()
         try:
-            with atomic_write(self.work / "state") as file:
+            with atomic_write(self.work / STATE) as file:
                 file.write(state)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def remove(self) -> None:
         """Remove the folder of a committed result; without a fingerprint, the rest is not taken for a result."""
-        (self.work / "fingerprint.json").unlink()
-        shutil.rmtree(self.folder)
+        (self.work / FINGERPRINT).unlink()
+        self.folder.remove()
 
 
 def write_block(block: Array, place: Bounds, writer: Writer, where: str) -> None:
@@ -221,7 +233,7 @@ def write_block(block: Array, place: Bounds, writer: Writer, where: str) -> None
         raise OSError(error.errno, error.strerror, where) from error
     # A line begins and ends with characters that no other has, so that one that was cut short is noticed and does not
     # spoil the next. Appending so few bytes is one step: lines of two threads or processes do not mix.
-    with open(Path(writer.path).with_name("finished"), "ab", buffering=0) as file:
+    with open(Path(writer.path).with_name(FINISHED), "ab", buffering=0, opener=unfollowed) as file:
         file.write(b"\n" + json.dumps(place).encode())
 
 
@@ -230,19 +242,12 @@ def _at(writer: Writer, path: Path) -> Writer:
     return dataclasses.replace(writer, path=str(path))  # type: ignore[type-var]  # each writer is a dataclass
 
 
-def _check_kind(path: Path, is_folder: bool) -> None:
-    """Refuse a file where a folder is written, and a folder where a file is: it is more than an older result."""
-    if os.path.lexists(path) and path.is_dir() != is_folder:
-        there, written = ("no folder", "one") if is_folder else ("a folder", "a file")
-        raise FileExistsError(f"{path}: is {there}, and store writes {written} there: move it away")
-
-
 def _read_finished(path: Path) -> set[Bounds]:
     """Read which blocks are finished; the block of a line that was cut short is not."""
     finished = set()
     for line in path.read_bytes().splitlines():
         try:
             finished.add(tuple((start, stop) for start, stop in json.loads(line)))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             continue
     return finished

@@ -24,7 +24,7 @@ import numpy as np
 from .._arrays import namespace
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
-from .disk import AnyPath, atomic_write
+from .disk import FILE, AnyPath, atomic_write, kind_at, open_file, target_path
 from .npy import parsed, read_npy_header
 from .source import brief, too_large
 
@@ -50,7 +50,7 @@ def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
     The arrays are written contiguous and in native byte order, without a change of any bit. bfloat16 is refused:
     NumPy does not support it.
     """
-    path = Path(os.path.realpath(os.fsdecode(path)))  # a link stays a link
+    path = target_path(path)
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
         if namespace.dtype_name(array.dtype) not in WEIGHT_DTYPES:
@@ -62,6 +62,8 @@ def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
     host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist: create it first")
+    if kind_at(path) not in (None, FILE):
+        raise FileExistsError(f"{path}: is {kind_at(path)}, and weights are written to {FILE}: move it away")
     with atomic_write(path) as file:
         write(file, host)
 
@@ -80,8 +82,8 @@ def load_weights(path: AnyPath, max_bytes: int = MAX_BYTES) -> tuple[NumPyArray,
         raise ValueError(f"max_bytes is {max_bytes!r}: pass the limit in bytes, an integer")
     path = Path(os.fsdecode(path))
     read = _by_suffix(path, {".npz": _read_npz, ".safetensors": _read_safetensors})
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: is no file")
+    with open_file(path):  # refuses a FIFO, which might never end
+        pass
     arrays = {name: _native(array) for name, array in read(path, limit).items()}
     return arrays["W"], arrays.get("B")
 

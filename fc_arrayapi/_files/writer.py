@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from .._arrays.libraries import NumPyArray
@@ -50,7 +51,17 @@ class Writer(Protocol):
         ...
 
     def still_there(self, finished: set[Bounds]) -> set[Bounds]:
-        """Return those of the finished blocks that are still there."""
+        """Return those of the finished blocks that are still there.
+
+        Raises
+        ------
+        ValueError
+            If what `create` wrote has changed.
+        """
+        ...
+
+    def foreign(self, folder: Path) -> str | None:
+        """Return the path of something in a folder that the format does not have, None if there is nothing."""
         ...
 
     def state(self) -> bytes:

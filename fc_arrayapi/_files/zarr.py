@@ -1,34 +1,25 @@
-"""Zarr arrays: reading any, and writing those of `store` block by block."""
+"""Blocks of Zarr arrays."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
-from .._arrays.namespace import Array
-from .._dask.blocks import bounds
-from .disk import flush, size_at, state_at
+from .disk import size_at
 from .source import Source, brief, check_unchanged, file_state, naming_damage, one_of, slice_range
-from .writer import Bounds
-
-# If Zarr chunks would be smaller than this fraction of the largest block, the array is rechunked.
-SMALLEST_CHUNK = 1 / 4
+from .zarr_store import METADATA, check_is_file, open_zarr, zarr_module
 
 # The attribute of a Zarr array of `store`, which wrote every chunk: one that is missing was lost.
 WHOLE = {"fc_arrayapi": "every chunk is written"}
 
 # Chunks that zarr holds at a time beside a block, as measured; it requests up to ten at once.
 CHUNKS_AT_ONCE = 3
-
-METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 
 def has_zarr_metadata(path: Path) -> bool:
@@ -43,7 +34,7 @@ class ZarrArray(Source):
         self.path = path
         zarr = zarr_module()
         try:
-            array = zarr.open(path, mode="r")
+            array = open_zarr(path)
             self._whole = isinstance(array, zarr.Array) and _is_whole(array)
         except PermissionError:
             raise
@@ -91,10 +82,9 @@ class ZarrArray(Source):
         check_unchanged(self._metadata, self._state)
         if self._whole:
             self._check_chunks(self._size_of, index)
-        array = zarr_module().open_array(self.path, mode="r")
         start, stop = slice_range(index[0], self.shape[0])
         with naming_damage(f"{self.path}: rows {start} to {stop} cannot be read: a chunk is damaged"):
-            return np.asarray(array[index])
+            return np.asarray(open_zarr(self.path)[index])
 
     def _check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
         """Raise if a chunk within an index is missing or truncated."""
@@ -118,10 +108,14 @@ def _parts(length: int, size: int) -> int:
 
 
 def chunks_reached(ranges: Sequence[tuple[int, int]], chunks: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Return the numbers of the chunks that overlap a range along each axis."""
-    return itertools.product(
-        *(range(start // chunk, -(-stop // chunk)) for (start, stop), chunk in zip(ranges, chunks, strict=True))
-    )
+    """Yield the numbers of the chunks that overlap a range along each axis, one by one: metadata may claim 10**9."""
+    if not ranges:
+        yield ()
+        return
+    start, stop = ranges[0]
+    for first in range(start // chunks[0], -(-stop // chunks[0])):
+        for others in chunks_reached(ranges[1:], chunks[1:]):
+            yield first, *others
 
 
 def chunk_file(number: tuple[int, ...]) -> str:
@@ -142,120 +136,11 @@ def _is_whole(array: Any) -> bool:
 
 
 def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """Yield every file of a Zarr array, and refuse links."""
+    """Yield every file of a Zarr array, and refuse links and what is no regular file."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.is_symlink():
-                raise ValueError(
-                    f"{entry.path}: is a link to {os.path.realpath(entry.path)}, inside a Zarr array: replace the link "
-                    f"by a copy of its target"
-                )
-            if entry.is_dir():
+            if entry.is_dir(follow_symlinks=False):
                 yield from _files(entry.path)
             else:
+                check_is_file(entry.path)
                 yield entry
-
-
-def zarr_module() -> Any:
-    """Return zarr, which is imported only when it is used."""
-    try:
-        import zarr
-    except ImportError:
-        raise ImportError("a .zarr array needs zarr: pip install zarr") from None
-    return zarr
-
-
-@dataclass(frozen=True)
-class ZarrWriter:
-    """A Zarr array of format 3, not compressed, whose chunks never lie in two blocks."""
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    chunks: tuple[int, ...]
-
-    is_folder: ClassVar[bool] = True
-
-    @staticmethod
-    def fit(array: Array) -> Array:
-        """Rechunk so that each block is whole Zarr chunks: two tasks in one chunk corrupt it (dask #12583)."""
-        anew = {
-            axis: max(sizes)
-            for axis, sizes in enumerate(array.chunks)
-            if _largest_chunk(sizes) < SMALLEST_CHUNK * max(sizes)
-        }
-        return array.rechunk(anew) if anew else array
-
-    @classmethod
-    def of(cls, path: str, array: Array) -> ZarrWriter:
-        """Return the writer of an array that fits."""
-        zarr_module()
-        return cls(path, tuple(map(int, array.shape)), array.dtype.str, tuple(map(_largest_chunk, array.chunks)))
-
-    def create(self) -> None:
-        """Write the metadata."""
-        zarr = zarr_module()
-        zarr.create_array(
-            self.path,
-            shape=self.shape,
-            dtype=np.dtype(self.dtype).newbyteorder("<"),
-            chunks=self.chunks,
-            serializer=zarr.codecs.BytesCodec(endian="little"),
-            compressors=None,
-            filters=None,
-            # All chunk files in one folder: every further folder would need an fsync for each block.
-            chunk_key_encoding={"name": "default", "separator": "."},
-            zarr_format=3,
-            attributes=WHOLE,
-            # Other readers read a chunk that is lost later as nan, where the dtype has it.
-            fill_value=np.nan if np.dtype(self.dtype).kind in "fc" else 0,
-        )
-        flush(Path(self.path, "zarr.json"))
-
-    def still_there(self, finished: set[Bounds]) -> set[Bounds]:
-        """Return the finished blocks whose chunks are all there in full size."""
-        if not os.path.exists(os.path.join(self.path, "zarr.json")):
-            return set()
-        full = math.prod(self.chunks) * np.dtype(self.dtype).itemsize
-        return {
-            place
-            for place in finished
-            if all(
-                size_at(os.path.join(self.path, chunk_file(number))) == full
-                for number in chunks_reached(place, self.chunks)
-            )
-        }
-
-    def state(self) -> bytes:
-        """Return the state of the metadata, which are written once, before the first block."""
-        return state_at(os.path.join(self.path, "zarr.json"))
-
-    def write(self, block: NumPyArray, start: tuple[int, ...]) -> None:
-        """Write a block as whole chunks: files of plain bytes, as the format defines them.
-
-        zarr itself would copy the block twice, which takes as long as writing it, and does not call fsync.
-        """
-        stops = [first + size for first, size in zip(start, block.shape, strict=True)]
-        for number in chunks_reached(list(zip(start, stops, strict=True)), self.chunks):
-            corner = [count * chunk for count, chunk in zip(number, self.chunks, strict=True)]
-            part = block[
-                tuple(
-                    slice(at - first, at - first + chunk)
-                    for at, first, chunk in zip(corner, start, self.chunks, strict=True)
-                )
-            ]
-            if part.shape != self.chunks:  # at the end of an axis, where the file has the full size too
-                full = np.zeros(self.chunks, dtype=part.dtype)
-                full[tuple(map(slice, part.shape))] = part
-                part = full
-            with open(os.path.join(self.path, chunk_file(number)), "wb") as file:
-                file.write(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
-                file.flush()
-                flush(file.fileno())
-        flush(Path(self.path))
-
-
-def _largest_chunk(sizes: tuple[int, ...]) -> int:
-    """Return the largest chunk size with which no chunk lies in two blocks of an axis."""
-    length = sum(sizes)
-    return math.gcd(*(start for start, _ in bounds(sizes) if 0 < start < length)) or max(1, length)
