@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -148,7 +150,7 @@ def test_both_formats_of_zarr_in_one_folder(tmp_path):
 def test_a_number_of_blocks_that_dask_does_not_hold(backend, tmp_path):
     path = tmp_path / "x.zarr"
     zarr.create_array(path, shape=(10**9, 4), dtype="f8", chunks=(2, 4))
-    facts = "1000000000 rows", "2", "10000000 blocks"
+    facts = "1000000000 rows", "2", f"{open_module.MOST_BLOCKS} blocks"
     with memory_below(50 * MEGABYTE), refused(ValueError, str(path), *facts):
         fc.open_array(path, rows=3)
     npy_path = tmp_path / "x.npy"
@@ -352,6 +354,22 @@ def test_a_zarr_shape_of_too_many_axes(tmp_path):
     with refused(ValueError, str(path), "shape", "(1, 1, 1, 1, 1, 1, ...)") as raised:
         open_module._open(str(path))
     assert len(str(raised.value)) < LONGEST
+
+
+def test_opening_costs_what_is_there_and_not_what_is_claimed(tmp_path):
+    """A process opens 300 files whose metadata claim anything, within 200 MB and a second for each."""
+    script = Path(__file__).parent / "helpers" / "fuzz_metadata.py"
+    arguments = [sys.executable, str(script), str(tmp_path), "0", "300"]
+    found = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert found.stdout == "", found.stdout
+    assert found.returncode == 0, found.stderr
+
+
+def test_as_many_blocks_as_dask_can_hold(tmp_path):
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "int8", (open_module.MOST_BLOCKS + 1, 1))
+    assert fc.open_array(tmp_path / "x.npy", rows=2).numblocks == (open_module.MOST_BLOCKS // 2 + 1, 1)
+    with refused(ValueError, str(tmp_path / "x.npy"), str(open_module.MOST_BLOCKS), "increase rows"):
+        fc.open_array(tmp_path / "x.npy", rows=1)
 
 
 # Links.

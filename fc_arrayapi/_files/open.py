@@ -19,8 +19,9 @@ from .zarr import ZarrArray, has_zarr_metadata
 
 BLOCK_BYTES = 128 * 2**20
 
-# Dask allocates memory for each block as soon as the array is created.
-MOST_BLOCKS = 10**7
+# Dask takes 80 bytes and 2 us for each block as soon as the array is created, and metadata may claim any number. These
+# are 25 TB by default.
+MOST_BLOCKS = 200_000
 
 # The file that an array of this name reads; no data, but a path and a shape.
 _SOURCES: dict[str, Source] = {}
@@ -96,7 +97,7 @@ def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
         raise ValueError(
             f"{path}: has {source.shape[0]} rows, in blocks of {rows} more than {MOST_BLOCKS} blocks: increase rows"
         )
-    array = blocks.from_source(source, rows)
+    array = blocks.from_source(source, min(rows, max(1, source.shape[0])))
     keep(_SOURCES, array.name, source)
     return array
 
@@ -120,6 +121,8 @@ def _default_rows(source: Source) -> int:
 def _views(source: Source, rows: int) -> bool:
     """Say whether blocks of this many rows are views of a file."""
     N = source.shape[0]
+    if MOST_BLOCKS * rows < N:
+        return False
     return source.copies([min(rows, N - start) for start in range(0, N, rows)] or [0]) == 0
 
 
