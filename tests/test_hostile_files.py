@@ -365,6 +365,51 @@ def test_opening_costs_what_is_there_and_not_what_is_claimed(tmp_path):
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.parametrize("compressor", ["zstd", "blosc", "lz4", "shards", "two", "no size"])
+def test_a_chunk_that_expands_to_more_than_its_size_is_refused(tmp_path, compressor):
+    """32 KB would become 1 GB, 200 MB for lz4, which compresses less."""
+    from numcodecs import LZ4, Blosc, Zstd
+
+    path, shape = tmp_path / "x.zarr", (4, 4)
+    form = {"zarr_format": 2, "compressors": {"blosc": Blosc(), "lz4": LZ4()}.get(compressor, Zstd())}
+    if compressor == "shards":
+        form = {"shards": (4, 4), "compressors": zarr.codecs.ZstdCodec()}
+    elif compressor == "two":
+        form = {"compressors": [zarr.codecs.ZstdCodec(), zarr.codecs.ZstdCodec()]}
+    zarr.create_array(path, shape=shape, dtype="float64", chunks=(2, 4), **form)
+    bomb = form["compressors"].encode(bytes(10**8 if compressor == "lz4" else 10**9)) if "zarr_format" in form else b""
+    if compressor == "no size":
+        bomb = b"\x28\xb5\x2f\xfd\x00\x58" + 8000 * b"\x02\x00\x10\x00" + b"\x03\x00\x10\x00"  # blocks of 128 KiB
+        assert len(Zstd().decode(bomb)) > 10**9
+    chunk = path / ("0.0" if "zarr_format" in form else "c/0/0")
+    chunk.parent.mkdir(parents=True, exist_ok=True)
+    if compressor == "shards":
+        bomb = Zstd().encode(bytes(10**9))
+        index = np.asarray([0, len(bomb), 2**64 - 1, 2**64 - 1], "<u8").tobytes()
+        import google_crc32c
+
+        bomb += index + google_crc32c.value(index).to_bytes(4, "little")
+    chunk.write_bytes(bomb)
+    with memory_below(60 * MEGABYTE), refused(ValueError, str(path), "damaged" if compressor != "two" else "twice"):
+        fc.open_array(path).compute(scheduler="sync")
+
+
+def test_a_well_compressed_array_is_read(tmp_path):
+    for number, form in enumerate(({}, {"shards": (10**6, 4)}, {"zarr_format": 2})):
+        zarr.create_array(tmp_path / f"{number}.zarr", shape=(10**6, 4), chunks=(5 * 10**5, 4), dtype="f8", **form)[
+            :
+        ] = 7
+        np.testing.assert_array_equal(fc.open_array(tmp_path / f"{number}.zarr")[-2:].compute(), 7)
+
+
+def test_a_header_of_version_3_is_read(tmp_path):
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x03\x00" + npy(header=shaped(b"10"), data=bytes(80))[8:])
+    assert fc.open_array(tmp_path / "x.npy").shape == (10,)
+    with open(tmp_path / "y.npy", "wb") as file:
+        np.lib.format.write_array(file, X, version=(3, 0))
+    np.testing.assert_array_equal(fc.open_array(tmp_path / "y.npy").compute(), X)
+
+
 def test_as_many_blocks_as_dask_can_hold(tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "int8", (open_module.MOST_BLOCKS + 1, 1))
     assert fc.open_array(tmp_path / "x.npy", rows=2).numblocks == (open_module.MOST_BLOCKS // 2 + 1, 1)

@@ -27,7 +27,12 @@ Result = TypeVar("Result")
 # A header of plain numbers takes 128 bytes; NumPy parses up to 10,000.
 HEADER_BYTES = 12 + 10_000
 
-READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    # 2.0 in UTF-8, for field names that are not latin1. NumPy has no public reader for it.
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class Header(NamedTuple):
@@ -67,7 +72,7 @@ def read_npy_header(file: Any, where: str, size: int, *, exactly: bool = False) 
 def _parse(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     head.seek(0)
     version = np.lib.format.read_magic(head)
-    if version not in READERS:  # NumPy writes 3.0 only for field names that are not latin1
+    if version not in READERS:
         raise ValueError(f"its version is {'.'.join(map(str, version))}: save the array in version 1.0 or 2.0")
     return READERS[version](head)
 
