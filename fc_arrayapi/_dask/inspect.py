@@ -1,8 +1,13 @@
-"""Facts about a pass before it runs: the number of tasks, the threads and memory of workers."""
+"""Facts about a pass before it runs: the number of tasks, its sources, the threads and memory of workers."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 from .._arrays.namespace import Array
 from . import cluster
@@ -11,6 +16,62 @@ from . import cluster
 def count_tasks(*arrays: Array) -> int:
     """Count the tasks of lazy arrays, shared ones once, before Dask fuses any."""
     return len(set().union(*(array.__dask_graph__() for array in arrays)))
+
+
+# Functions of these modules give the same blocks in each run, except those of NumPy that read files.
+_REPEATABLE = re.compile(r"(dask\.(array|core|utils|layers|blockwise|_task_spec)|numpy|cupy|fc_arrayapi)(\.|$)")
+_READERS = {"load", "fromfile", "memmap", "loadtxt", "genfromtxt", "open_memmap"}
+# The names that Dask gives to NumPy arrays, by a hash of their content.
+_HASHED = re.compile(r"(original-)?(from)?array-[0-9a-f]{32}")
+
+
+def changeable_source(array: Array) -> str | None:
+    """Return a source of which Dask's name may stay the same when its data change; None if there is none.
+
+    Names of NumPy arrays are made from their content, and so are those of anything with a ``__dask_tokenize__`` of its
+    own, such as the files of open_array. `da.ones` and the like, and `da.random` with a seed, repeat themselves.
+    Dask names other arrays, such as those of h5py and zarr, by their path.
+    """
+    from dask.core import get_dependencies
+
+    graph = dict(array.__dask_graph__())
+    for key, task in graph.items():
+        if get_dependencies(graph, key):
+            continue
+        name = str(key[0] if isinstance(key, tuple) else key)
+        whole = list(_parts(task))
+        for part in whole:
+            # Arrays among the arguments of a function are small, and the name is made of all arguments.
+            known = isinstance(part, np.ndarray) and (len(whole) > 1 or _HASHED.fullmatch(name))
+            if not (known or _repeats(part)):
+                what = getattr(part, "__qualname__", "") or f"{type(part).__module__}.{type(part).__qualname__}"
+                return f"{what} ({name})"
+    return None
+
+
+def _repeats(part: Any) -> bool:
+    """Say whether a function or a value is the same in each run in which the array has the same name."""
+    if isinstance(part, type) or hasattr(type(part), "__dask_tokenize__"):
+        return True
+    if callable(part):
+        module = getattr(part, "__module__", None) or type(part).__module__
+        return bool(_REPEATABLE.match(module)) and getattr(part, "__name__", "") not in _READERS
+    return isinstance(part, np.generic) or not (hasattr(part, "shape") and hasattr(part, "dtype"))
+
+
+def _parts(task: Any) -> Iterator[Any]:
+    """Yield the functions and values of a task, in Dask's form of today or as a tuple."""
+    if isinstance(task, dict):
+        task = list(task.values())
+    if isinstance(task, (tuple, list, set)):
+        for part in task:
+            yield from _parts(part)
+    elif hasattr(task, "func"):  # a task, or a functools.partial
+        yield from _parts(task.func)
+        yield from _parts(task.args)
+        yield from _parts(getattr(task, "kwargs", None) or getattr(task, "keywords", None) or ())
+    else:
+        yield task.value if type(task).__name__ == "DataNode" else task
 
 
 def workers(*arrays: Array) -> tuple[int, int | None]:

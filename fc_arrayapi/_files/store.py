@@ -39,7 +39,9 @@ def store(
           take longer than writing, and floating-point results hardly shrink.
     resume : bool
         Continue an unfinished result: compute only the missing blocks. Start if there is none.
-        The arrays must be the same: built from unchanged files and equal weights.
+        The arrays must be the same: built from unchanged files and equal weights. That is told
+        from their Dask names, so their sources must be of `open_array`, NumPy arrays, or others
+        of which the name changes with the content, not ``da.from_zarr`` or an h5py dataset.
     overwrite : bool
         Replace an existing file, at the end, when the new one is complete. Without `resume`,
         start over if there is an unfinished result.
@@ -49,15 +51,17 @@ def store(
     Raises
     ------
     FileExistsError
-        If a target or an unfinished result of it exists. Even with `overwrite`, if a target is
-        a file and a folder would be written, or the other way round.
+        If a target or an unfinished result of it exists. Even with `overwrite`, if a target is a
+        link, or a file where a folder would be written, or a folder that holds more than a Zarr
+        array; and if another pass writes the target.
     FileNotFoundError
         If the folder of a target does not exist.
     PermissionError
         If the folder of a target is not writable.
     ValueError
         For another kind of file, two targets at one path, blocks of unknown size, or, with
-        `resume`, an unfinished result that is damaged or of another array.
+        `resume`, an unfinished result that is damaged or of another array, or a source that
+        may change and keep its Dask name.
     TypeError
         For a target that is not a path, and an array that is not lazy or not numeric.
     ImportError
@@ -115,7 +119,11 @@ def _run(results: Sequence[UnfinishedResult], overwrite: bool, progress: bool, o
         for result in unfinished:
             if isinstance(error, FileNotFoundError) and kind_at(result.work) is None:
                 raise result.folder.lost() from error
-        error.add_note(f"The finished blocks are kept: pass {options.resume} to compute the others.")
+        changeable = next(filter(None, (result.changeable for result in unfinished)), None)
+        advice = f"pass {options.resume} to compute the others"
+        if changeable:
+            advice = f"but {changeable} may change without a change of its name, so they can only be computed anew"
+        error.add_note(f"The finished blocks are kept: {advice}.")
         raise
     for result in results:
         result.commit(overwrite)

@@ -18,6 +18,7 @@ cannot write into the next pass. part.py keeps that folder.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ from typing import Any, NamedTuple
 from .._arrays import namespace
 from .._arrays.namespace import Array
 from .._dask import blocks
+from .._dask.inspect import changeable_source
 from .disk import FILE, FOLDER, atomic_write, flush, kind_at, unfollowed
 from .npy import NpyWriter
 from .part import DATA, FINGERPRINT, FINISHED, OLD, STATE, PartFolder
@@ -82,8 +84,18 @@ class UnfinishedResult:
         self.work = self.folder.path / os.urandom(8).hex()
         self.writer = kind.of(str(self.work / DATA), self.array)
 
+    @functools.cached_property
+    def changeable(self) -> str | None:
+        """The source that may have changed without a change of its name, if there is one."""
+        return changeable_source(self.array)
+
     def inspect(self, resume: bool, overwrite: bool) -> None:
         """Look at what is there, and raise where it must not be touched."""
+        if resume and self.changeable:
+            raise ValueError(
+                f"{self.path}: {self.options.resume} could mix old and new rows: {self.changeable} may change and keep "
+                f"its Dask name: open the data with fc.open_array, or leave {self.options.resume} out"
+            )
         if self.folder.open():
             if not (resume or overwrite):
                 raise FileExistsError(

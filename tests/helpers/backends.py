@@ -102,6 +102,7 @@ NOT_TESTED = {
     "dask-query-planning": {
         **NO_AUTOGRAD,
         **NO_BFLOAT16,
+        "other_sources": "Dask makes no arrays of zarr, h5py, Delayed and chosen names under query planning",
         **(CAN_DEADLOCK if sys.version_info < (3, 12) else {}),
     },
     "cupy": {**NO_AUTOGRAD, **NO_BFLOAT16},
