@@ -256,7 +256,7 @@ def test_blocks_that_are_views_take_no_memory(backend, worker, tmp_path):
     rows, W = np.ones((100, 8), "float32"), np.ones((8, 4), "float32")
     np.save(tmp_path / "x.npy", rows)
     (tmp_path / "parts").mkdir()
-    for part in ("a", "b"):
+    for part in (1, 2):
         np.save(tmp_path / "parts" / f"{part}.npy", rows[:50])
 
     def held(X):

@@ -1,4 +1,4 @@
-""".npy files: the header, checked against the size; reading files and folders of them; writing block by block."""
+""".npy files: the header, checked against the size; reading them; writing them block by block."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
-from .._dask import blocks
-from .disk import UNFINISHED, flush, open_file, size_at, state_at, unfollowed
+from .disk import flush, open_file, size_at, state_at, unfollowed
 from .source import Source, brief, check_unchanged, file_state, too_large
 from .writer import Bounds
 
@@ -27,11 +26,21 @@ Result = TypeVar("Result")
 # A header of plain numbers takes 128 bytes; NumPy parses up to 10,000.
 HEADER_BYTES = 12 + 10_000
 
-READERS = {
+
+def _read_header_3_0(file: BinaryIO) -> Any:
+    """Read a header in UTF-8, which NumPy writes for field names that are not latin1, and has no public reader for."""
+    length = int.from_bytes(file.read(4), "little")
+    text = file.read(length)
+    if len(text) < length:
+        raise ValueError(f"EOF: the header has {len(text)} bytes, it should have {length}")
+    literal = text.decode().encode("latin1", "backslashreplace")  # equal for Python, and a header of version 2.0
+    return np.lib.format.read_array_header_2_0(io.BytesIO(len(literal).to_bytes(4, "little") + literal))
+
+
+READERS: dict[tuple[int, int], Callable[[Any], Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
-    # 2.0 in UTF-8, for field names that are not latin1. NumPy has no public reader for it.
-    (3, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): _read_header_3_0,
 }
 
 
@@ -74,7 +83,8 @@ def _parse(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(head)
     if version not in READERS:
         raise ValueError(f"its version is {'.'.join(map(str, version))}: save the array in version 1.0 or 2.0")
-    return READERS[version](head)
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = READERS[version](head)
+    return header
 
 
 def parsed(read: Callable[[], Result]) -> Result:
@@ -113,65 +123,6 @@ class NpyFile(Source):
         with open_file(self.path) as file:
             array = np.memmap(file, self.dtype, "r", offset=self._header.offset, shape=self.shape, order=order)
         return np.asarray(array[index])
-
-
-class NpyFolder(Source):
-    """A folder of ``.npy`` files that follow each other along the batch."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        names = sorted(name for name in os.listdir(path) if not name.startswith("."))
-        for name in names:
-            if name.endswith(UNFINISHED):
-                raise ValueError(
-                    f"{path / name}: is an unfinished result: complete it with store(..., resume=True), or remove it"
-                )
-        self.parts = [NpyFile(_inside(path, name)) for name in names if name.endswith(".npy")]
-        if not self.parts:
-            raise ValueError(f"{path}: the folder is not a Zarr array and contains no .npy files")
-        first = self.parts[0]
-        for part in self.parts:
-            if part.shape[1:] != first.shape[1:] or part.dtype != first.dtype:
-                raise ValueError(
-                    f"{part.path}: has rows of shape {part.shape[1:]} and dtype {brief(part.dtype)}, "
-                    f"{first.path.name} before it has {first.shape[1:]} and {brief(first.dtype)}: all parts "
-                    f"must have the same row shape and dtype"
-                )
-        self.places = blocks.bounds([part.shape[0] for part in self.parts])
-        self.describe(str(path), (self.places[-1][1], *first.shape[1:]), first.dtype)
-
-    def __dask_tokenize__(self) -> list[Any]:
-        return [part.__dask_tokenize__() for part in self.parts]
-
-    def copies(self, rows: Sequence[int]) -> float:
-        """Return 1 if a block goes on in the next file; otherwise all blocks are views."""
-        starts = {start for start, _ in blocks.bounds(rows)}
-        return 0 if starts >= {start for start, _ in self.places} else 1
-
-    def __getitem__(self, index: Any) -> NumPyArray:
-        rows, *rest = index
-        if not isinstance(rows, slice):
-            return np.asarray(self[(slice(rows, rows + 1), *rest)][0])
-        start, stop, _ = rows.indices(self.shape[0])
-        pieces = [
-            part[(slice(max(start - first, 0), stop - first), *rest)]
-            for part, (first, last) in zip(self.parts, self.places, strict=True)
-            if first < stop and start < last
-        ]
-        if len(pieces) == 1:
-            return pieces[0]
-        return np.concatenate(pieces) if pieces else self.parts[0][(slice(0, 0), *rest)]
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """Return the path of a file in a folder, unless it is a link to a place outside."""
-    path = folder / name
-    real = Path(os.path.realpath(path))
-    if not real.is_relative_to(folder):
-        raise ValueError(
-            f"{path}: is a link to {real}, outside the folder: copy the file into the folder, or open it directly"
-        )
-    return path
 
 
 @dataclass(frozen=True)

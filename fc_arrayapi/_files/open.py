@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .._arrays.namespace import Array, keep
+from .._arrays.text import kind_of
 from .._dask import blocks
 from .._dask.blocks import DaskArray
 from .disk import UNFINISHED, AnyPath
 from .hdf5 import Hdf5Dataset
-from .npy import NpyFile, NpyFolder
+from .npy import NpyFile
+from .parts import Parts, npy_folder
 from .source import Source
 from .zarr import ZarrArray, has_zarr_metadata
 
@@ -27,7 +30,7 @@ MOST_BLOCKS = 200_000
 _SOURCES: dict[str, Source] = {}
 
 
-def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
+def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> DaskArray:
     """Open an array on disk as a lazy Dask array in blocks along the batch.
 
     Only shape and dtype are read now. Each block is read by the task that needs it; the task
@@ -44,15 +47,17 @@ def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
 
     Parameters
     ----------
-    path : path
-        One of
+    path : path, or list of paths
+        A list opens as one array: its parts follow each other along the batch, in its order.
+        A path is one of
 
         - a ``.npy`` file, read straight from the operating system's file cache;
         - a Zarr array of format 2 or 3, ``"x.zarr"``, or one in a group, ``"data.zarr/x"``
           (needs the extra ``zarr``);
         - an HDF5 dataset, ``"data.h5::x"`` (needs the extra ``hdf5``);
         - a folder of ``.npy`` files, which follow each other along the batch in the order of
-          their names: ``part-02.npy`` comes before ``part-10.npy``, ``part-2.npy`` after it.
+          their names. Names differ in their numbers alone, with leading zeros, so that this is
+          the order of the numbers too; for any other order pass a list.
     rows : int, optional
         Rows in a block; by default blocks of at most 128 MiB and about equal size.
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
@@ -67,9 +72,9 @@ def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
     ------
     ValueError
         For another kind of file, a group instead of an array, Python objects, strings or
-        times, a file shorter than its header says, files in a folder with different rows,
-        a link out of it, a lost chunk of a result of `store`, a dataset that is not in the
-        HDF5 file, or too many blocks for Dask.
+        times, a file shorter than its header says, parts with different rows, names in a
+        folder that leave their order open, a link out of it, a lost chunk of a result of
+        `store`, a dataset that is not in the HDF5 file, or too many blocks for Dask.
     FileNotFoundError
         If there is no such file or folder.
     PermissionError
@@ -89,8 +94,11 @@ def open_array(path: AnyPath, rows: int | None = None) -> DaskArray:
     """
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1):
         raise ValueError(f"rows is {rows!r}: pass a positive integer")
-    path = os.fsdecode(path)
-    source = _open(path)
+    if isinstance(path, (str, bytes, os.PathLike)):
+        path = os.fsdecode(path)
+        source = _open(path)
+    else:
+        source, path = _open_list(path)
     rows = _default_rows(source) if rows is None else int(rows)
     rows = max(1, rows // source.rows_at_once) * source.rows_at_once
     if source.shape[0] > MOST_BLOCKS * rows:
@@ -137,13 +145,25 @@ def _open(path: str) -> Source:
     if where.is_dir():
         if where.suffix == ".zarr" or has_zarr_metadata(where):
             return ZarrArray(where)
-        return NpyFolder(where)
+        return npy_folder(where)
     if where.suffix == ".npy":
         return NpyFile(where)
     raise ValueError(
         f"{path}: open_array reads .npy files and folders of them, Zarr arrays, and HDF5 datasets such as "
         f"'data.h5::x'; read other formats with dask.array.from_array"
     )
+
+
+def _open_list(paths: Sequence[AnyPath]) -> tuple[Source, str]:
+    """Open a list of paths as one array, and return how errors name it."""
+    try:
+        names = [os.fsdecode(path) for path in paths]
+    except TypeError:
+        raise TypeError(f"path is {kind_of(paths)}: pass a path, or a list of paths") from None
+    if not names:
+        raise ValueError("path is an empty list: name at least one file")
+    where = f"{names[0]} and {len(names) - 1} more"
+    return Parts(where, [_open(name) for name in names]), where
 
 
 def _split(path: str) -> tuple[str, str]:

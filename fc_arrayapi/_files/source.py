@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.libraries import NumPyArray
+
 # The most that NumPy supports.
 MOST_AXES = 64
 
@@ -27,6 +29,14 @@ class Source:
 
     path: Path
     rows_at_once = 1
+
+    def __dask_tokenize__(self) -> Any:
+        """Return what identifies this version of the file, for Dask's name."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: Any) -> NumPyArray:
+        """Read a slice."""
+        raise NotImplementedError
 
     def copies(self, rows: Sequence[int]) -> float:
         """Return how many times the size of a block reading it allocates, for blocks of these rows; 0 for a view."""
