@@ -125,12 +125,50 @@ def test_results_of_every_kind_come_back_in_their_places(backend):
 def test_a_missing_threadpoolctl_is_named_before_anything_is_read(backend, monkeypatch):
     monkeypatch.setitem(sys.modules, "threadpoolctl", None)
     source = CountingSource(X)
-    facts = "chunked arrays", "pip install threadpoolctl"
-    with refused(ImportError, *facts):
-        fc.compute(5)
-    with refused(ImportError, *facts):
+    assert fc.compute(5) == (5,)
+    with refused(ImportError, "chunked arrays", "pip install threadpoolctl"):
         fc.compute(fc.forward(backend.xp.from_array(source, chunks=(10, -1)), W))
     assert not source.reads.any()
+
+
+def test_what_is_in_memory_comes_back_where_there_is_no_dask(backend):
+    code = """
+import sys
+sys.modules["dask"] = None
+import numpy as np, fc_arrayapi as fc
+Y, grads = np.ones(2), fc.backward(np.ones((4, 3)), np.ones((3, 2)), np.ones((4, 2)))
+results = fc.compute(Y, grads, 5)
+assert results[0] is Y and results[1] is grads and results[2] == 5
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize("threads", ["", "dask.config.set(num_workers=2)"])
+def test_a_forked_process_has_threads_of_its_own(backend, tmp_path, threads):
+    """Dask's pool has no threads in a child, which would wait for ever."""
+    code = f"""
+import os, signal, sys, warnings
+warnings.simplefilter("ignore")
+import numpy as np, dask, dask.array as da, fc_arrayapi as fc
+{threads}
+np.save("x.npy", np.ones((1000, 6)))
+X = fc.open_array("x.npy", rows=100)
+
+def passes(name):
+    assert fc.compute(fc.grad_bias(X))[0][0] == 1000
+    fc.store({{name + ".npy": X, name + ".zarr": X}})
+
+passes("parent")
+child = os.fork()
+if child == 0:
+    signal.alarm(30)  # kills a child that waits
+    passes("child")
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+passes("again")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env={**os.environ, **backend.environment})
 
 
 def test_no_thread_is_left_if_blas_cannot_be_limited(backend, monkeypatch):

@@ -340,6 +340,26 @@ def listens_to_ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize("closed", ["client", "scheduler"])
+def test_a_client_that_is_closed_in_the_middle_of_a_pass_says_so(marks, closed):
+    with start(workers=2) as cluster, Client(cluster) as client:
+
+        def close():
+            wait_until(lambda: list(marks.glob("reads/50-*")))
+            (client if closed == "client" else cluster).close()
+
+        closing = threading.Thread(target=close)
+        closing.start()
+        x = da.from_array(Source(X, in_folder(marks, "reads"), 50, lambda reads: time.sleep(3)), chunks=(10, -1))
+        with pytest.raises(ConnectionError, match="closed during the pass") as raised:
+            fc.store({marks / "y.npy": x})
+        closing.join()
+    (note,) = raised.value.__notes__
+    assert "resume=True" in note
+    fc.store({marks / "y.npy": x}, resume=True)
+    np.testing.assert_array_equal(np.load(marks / "y.npy"), X)
+
+
 @pytest.mark.parametrize("progress", [False, True])
 def test_ctrl_c_cancels_the_pass(shared_cluster, client, marks, progress, listens_to_ctrl_c):
     go_on = marks / "go on"

@@ -26,6 +26,8 @@ def client_of(collections: Sequence[Array]) -> Any:
 
 def compute_on(client: Any, collections: Sequence[Array], show_progress: bool) -> Sequence[Any]:
     """Compute in one pass on a cluster."""
+    from concurrent.futures import CancelledError
+
     from distributed import as_completed
 
     with _leaving_the_worker_its_thread(), _one_blas_thread_on(client):
@@ -40,6 +42,12 @@ def compute_on(client: Any, collections: Sequence[Array], show_progress: bool) -
         except KeyboardInterrupt:
             client.cancel(futures)
             raise
+        except CancelledError as error:
+            if client.status == "running":
+                raise
+            raise ConnectionError(
+                "the client was closed during the pass, or lost its scheduler: connect again, and compute again"
+            ) from error
         finally:
             for future in futures:  # a traceback would keep them, and their results on the workers
                 future.release()
@@ -107,7 +115,8 @@ def _one_blas_thread_on(client: Any) -> Iterator[None]:
             client.register_plugin(OneBlasThread(), name=name)
         yield
     finally:
-        with suppress(OSError, KeyError, ValueError):  # the last two after Ctrl-C or a lost worker
+        # After Ctrl-C, a lost worker or a closed client it fails in many ways, and must not hide the error of the pass.
+        with suppress(Exception):
             client.unregister_worker_plugin(name)
 
 

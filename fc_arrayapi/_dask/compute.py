@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -38,7 +40,7 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     Raises
     ------
     ImportError
-        If Dask or threadpoolctl is not installed.
+        If threadpoolctl is not installed, and something is lazy.
     Exception
         Any exception of a block: ValueError where unknown sizes turn out to differ, OSError
         where a file cannot be read.
@@ -53,22 +55,42 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     >>> float(loss), grads.dW.shape
     (36.0, (2, 3))
     """
-    dask_array(), threadpoolctl()
-    import dask
-
+    try:
+        import dask
+    except ImportError:  # so nothing here is lazy
+        return arrays
     collections, repack = dask.base.unpack_collections(*arrays)
     if not collections:
         return arrays
+    threadpoolctl()
     order = _kinds_together(collections)
     ordered = [collections[k] for k in order]
     client = cluster.client_of(ordered)
     if client is not None:
         results = cluster.compute_on(client, ordered, progress)
     else:
-        with ONE_BLAS_THREAD, of_threads() if progress else nullcontext():
+        with ONE_BLAS_THREAD, _living_pool(ordered), of_threads() if progress else nullcontext():
             results = dask.compute(*ordered)
     by_place = dict(zip(order, results, strict=True))
     return tuple(repack([by_place[k] for k in range(len(order))]))
+
+
+# The process in which this was imported; in a child that was forked from it, the threads of Dask's pool do not run.
+_PROCESS = os.getpid()
+
+
+@contextmanager
+def _living_pool(collections: Sequence[Any]) -> Iterator[None]:
+    """Give Dask new threads in a forked process, where it would wait for those of the parent for ever."""
+    import dask
+
+    threads = dask.base.get_scheduler(collections=collections) is dask.threaded.get
+    if os.getpid() == _PROCESS or not threads or dask.config.get("pool", None) is not None:
+        yield
+        return
+    count = dask.config.get("num_workers", None) or dask.system.CPU_COUNT
+    with ThreadPoolExecutor(count) as pool, dask.config.set(pool=pool):
+        yield
 
 
 def _kinds_together(collections: Sequence[Any]) -> list[int]:
