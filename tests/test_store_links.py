@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import numpy as np
@@ -334,6 +336,44 @@ def test_a_pass_whose_folder_is_removed_says_so(backend, tmp_path, suffix):
         fc.store({path: lazy(backend, Remover(X))})
     fc.store({path: lazy(backend, Source(X))})
     np.testing.assert_array_equal(read(path), X)
+
+
+RIVAL = """
+import sys
+import dask.array as da, numpy as np, fc_arrayapi as fc
+path, value = sys.argv[1], float(sys.argv[2])
+x = da.full((40, 6), value, chunks=(10, 6))
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(20):
+    try:
+        fc.store({path: x}, overwrite=True)
+    except FileExistsError as error:
+        print("told" if f"{path}: another pass writes this target" in str(error) else error)
+    else:
+        print("won")
+"""
+
+
+@SUFFIXES
+def test_of_two_that_overwrite_one_target_one_wins_and_the_other_is_told(backend, tmp_path, suffix):
+    path = tmp_path / f"y{suffix}"
+    rivals = [
+        subprocess.Popen(
+            [sys.executable, "-c", RIVAL, str(path), value],
+            env={**os.environ, **backend.environment}, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for value in ("1", "2")
+    ]  # fmt: skip
+    assert [rival.stdout.readline() for rival in rivals] == ["ready\n"] * 2
+    for rival in rivals:
+        rival.stdin.write("go\n")
+        rival.stdin.flush()
+    said = [rival.communicate(timeout=100)[0].split() for rival in rivals]
+    assert set(said[0]) | set(said[1]) <= {"told", "won"}
+    assert "won" in said[0] + said[1]
+    assert len(np.unique(read(path))) == 1
+    assert names(tmp_path) == [path.name]
 
 
 def test_the_lock_ends_with_the_pass(backend, tmp_path):
