@@ -143,7 +143,7 @@ def _on_dask(X: Array, W: Array, dY: Array | None) -> Plan:
     advice += _batch_advice(X, dY, sizes, threads)
     held = [_held(array, X, sizes.block(name), n) for (name, array), n in zip(inputs.items(), (c, s), strict=False)]
     peak = sizes.peak(held, threads)
-    advice += _memory_advice(sizes, peak, threads, limit)
+    advice += _memory_advice(X, sizes, peak, threads, limit)
     return sizes.plan(inspect.count_tasks(*made), threads, peak, advice)
 
 
@@ -294,7 +294,7 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
             )
     block, row_bytes = sizes.block("X"), max(1, X.shape[-1] * sizes.itemsize["X"])
     rows = max(1, int(BLOCK_BYTES // row_bytes))
-    call = f"open X with rows={rows}, or call X.rechunk({{0: {rows}}})"
+    call = _other_blocks(X, rows)
     if block < SMALL_BLOCK and sizes.blocks > MANY_BLOCKS:
         advice.append(
             f"blocks too small: X has {sizes.blocks:,} blocks of {size_text(block)}, and Dask's overhead for each "
@@ -307,7 +307,19 @@ def _batch_advice(X: Array, dY: Array | None, sizes: _Sizes, threads: int) -> li
     return advice
 
 
-def _memory_advice(sizes: _Sizes, peak: float, threads: int, limit: int | None) -> list[str]:
+def _other_blocks(X: Array, rows: int) -> str:
+    """Write how to get blocks of X with this number of rows."""
+    source = source_of(X)
+    if source is not None and min(source.rows_at_once, source.shape[0]) > rows:
+        return (
+            f"each chunk of {source.path.name} spans {min(source.rows_at_once, source.shape[0]):,} rows, and can only "
+            f"be read whole: write the file anew in chunks of {rows:,} rows, for example with "
+            f"fc.store({{'x.zarr': X.rechunk({{0: {rows}}})}})"
+        )
+    return f"open X with rows={rows}, or call X.rechunk({{0: {rows}}})"
+
+
+def _memory_advice(X: Array, sizes: _Sizes, peak: float, threads: int, limit: int | None) -> list[str]:
     """Compare the planned memory with that of a worker."""
     if limit is None:
         return []
@@ -324,7 +336,7 @@ def _memory_advice(sizes: _Sizes, peak: float, threads: int, limit: int | None) 
     task = sizes.bytes("W") + blocks
     if task > limit:
         rows = max(1, int(sizes.rows * (limit - sizes.bytes("W")) / blocks / (2 * threads)))
-        return [f"a task needs {size_text(task)}, and {has}: open X with rows={rows}, or call X.rechunk({{0: {rows}}})"]
+        return [f"a task needs {size_text(task)}, and {has}: {_other_blocks(X, rows)}"]
     if peak > limit:
         return [
             f"the {threads} threads of a worker need {size_text(peak)} together, and {has}: smaller blocks, fewer "

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from helpers.assertions import nothing_computes, refused
+from helpers.assertions import lacks, nothing_computes, refused
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module
@@ -158,11 +158,9 @@ def test_a_source_is_not_copied_or_hashed_by_dask(write, tmp_path, x):
     ("options", "rows", "expected"),
     [
         ({"chunks": (64, 4)}, 300, 256),
-        ({"chunks": (64, 4)}, 3, 64),
         ({"chunks": (64, 4)}, 128, 128),
         ({"chunks": (64, 4), "zarr_format": 2}, 300, 256),
         ({"chunks": (32, 4), "shards": (128, 8)}, 300, 256),
-        ({"chunks": (32, 4), "shards": (128, 8)}, 100, 128),
     ],
 )
 def test_blocks_are_whole_zarr_chunks_each_read_once(backend, tmp_path, x, monkeypatch, options, rows, expected):
@@ -170,6 +168,25 @@ def test_blocks_are_whole_zarr_chunks_each_read_once(backend, tmp_path, x, monke
     opened = fc.open_array(path, rows=rows)
     assert opened.chunks == backend.xp.ones((1000, 8), chunks=(expected, 8)).chunks
     np.testing.assert_array_equal(opened.compute(), x)
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(
+    ("write", "options", "rows", "chunk"),
+    [
+        (write_zarr, {"chunks": (64, 4)}, 3, 64),
+        (write_zarr, {"chunks": (32, 4), "shards": (128, 8)}, 100, 128),
+        (write_hdf5, {"chunks": (1000, 1)}, 100, 1000),
+    ],
+)
+def test_rows_that_chunks_do_not_allow_are_warned_of(backend, tmp_path, x, write, options, rows, chunk):
+    path = write(tmp_path, x, **options)
+    with pytest.warns(UserWarning, match=f"rows={rows} cannot be kept") as warned:
+        opened = fc.open_array(path, rows=rows)
+    assert lacks(str(warned[0].message), str(path), f"{chunk:,} rows", "anew") == []
+    assert warned[0].filename == __file__
+    assert max(opened.chunks[0]) == chunk
+    fc.open_array(path)  # without a warning
 
 
 @pytest.mark.only("dask.array")

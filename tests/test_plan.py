@@ -201,6 +201,24 @@ def test_the_rows_advised_for_a_large_task_fit(backend, worker):
 
 
 @dask_only
+@pytest.mark.parametrize("kind", ["h5", "zarr"])
+def test_columns_as_chunks_are_no_matter_of_rows(backend, worker, tmp_path, kind):
+    """Only another file has smaller blocks."""
+    path = tmp_path / f"x.{kind}"
+    if kind == "h5":
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", (2_000_000, 64), "f4", chunks=(2_000_000, 1))
+    else:
+        zarr.create_array(path, shape=(2_000_000, 64), dtype="f4", chunks=(2_000_000, 1))
+    X = fc.open_array(f"{path}::x" if kind == "h5" else path)
+    for memory in (2**34, 2**28):
+        worker(threads=2, memory=memory)
+        advice = " ".join(fc.plan(X, np.ones((64, 2), "float32")).warnings)
+        assert lacks(advice, path.name, "2,000,000 rows", "anew", "fc.store({'x.zarr': X.rechunk({0:") == []
+        assert "rows=" not in advice
+
+
+@dask_only
 def test_features_that_stay_in_blocks_are_said_once(backend, worker, recwarn):
     worker(threads=1)
     X = lazy(backend, (2**20, 256), (2**20, 128))  # 1 GiB in one block

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +62,8 @@ def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> Da
     rows : int, optional
         Rows in a block; by default blocks of at most 128 MiB and about equal size.
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
-        dataset, but at least one, so that each chunk is read once.
+        dataset, so that each chunk is read once; to one chunk, with a warning, if that has
+        more rows.
 
     Returns
     -------
@@ -99,6 +101,13 @@ def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> Da
         source = _open(path)
     else:
         source, path = _open_list(path)
+    chunk = min(source.rows_at_once, source.shape[0])
+    if rows is not None and rows < chunk:
+        warnings.warn(
+            f"{path}: rows={rows} cannot be kept: each chunk of the file spans {chunk:,} rows, and blocks have as "
+            f"many, so that each chunk is read once: write the file anew in smaller chunks",
+            stacklevel=2,
+        )
     rows = _default_rows(source) if rows is None else int(rows)
     rows = max(1, rows // source.rows_at_once) * source.rows_at_once
     if source.shape[0] > MOST_BLOCKS * rows:
