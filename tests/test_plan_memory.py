@@ -44,7 +44,8 @@ if made == "Y":
     plan, targets = fc.plan(X, W), {Path(folder, "Y.npy"): fc.forward(X, W)}
 else:
     plan, grads = fc.plan(X, W, dY), fc.backward(X, W, dY)
-    targets = {Path(folder, name + ".npy"): array for name, array in grads._asdict().items()}
+    suffix = ".zarr" if source == "float16" else ".npy"
+    targets = {Path(folder, name + suffix): array for name, array in grads._asdict().items()}
 
 before = peak = anonymous()
 peaks, done = [], threading.Event()

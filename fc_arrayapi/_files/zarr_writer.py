@@ -134,12 +134,13 @@ class ZarrWriter:
                     for at, first, chunk in zip(corner, start, self.chunks, strict=True)
                 )
             ]
-            if part.shape != self.chunks:  # at the end of an axis, where the file has the full size too
-                full = np.zeros(self.chunks, dtype=part.dtype)
+            if part.shape[1:] != self.chunks[1:]:  # at the end of an axis, where the file has the full size too
+                full = np.zeros((len(part), *self.chunks[1:]), dtype=part.dtype)
                 full[tuple(map(slice, part.shape))] = part
                 part = full
             with open(os.path.join(self.path, chunk_file(number)), "wb", opener=unfollowed) as file:
                 file.write(np.ascontiguousarray(part, dtype=part.dtype.newbyteorder("<")).data)
+                file.truncate(math.prod(self.chunks) * part.itemsize)  # the rows that are missing in the last chunk
                 file.flush()
                 flush(file.fileno())
         flush(Path(self.path))
