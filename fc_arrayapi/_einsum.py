@@ -32,7 +32,8 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
     subscripts : str
         ``"nc,cs->ns"``; without ``->`` the output has, in alphabetical order, the indices that
         occur once. An ellipsis stands for any number of axes, and is summed where the output
-        has none. opt_einsum's interleaved form ``einsum(X, [0, 1], W, [1, 2], [0, 2])`` works too.
+        has none. Arrays and lists of integers in turn, ``einsum(X, [0, 1], W, [1, 2], [0, 2])``,
+        work too; without an output list the output has the indices that occur once, sorted.
     *operands : array
         Arrays of one library, of any numeric dtype. With a Dask array first, the others may
         be NumPy arrays.

@@ -104,8 +104,25 @@ def test_interleaved_operands(backend, rng):
     x, w, v = (backend.asarray(a) for a in (X, W, V))
     assert_array(fc.einsum(x, [0, 1], w, [1, 2], [0, 2]), X @ W, like=x, rtol=1e-12)
     assert_array(fc.einsum(x, [0, 1], w, [1, 2]), X @ W, like=x, rtol=1e-12)
-    assert_array(fc.einsum(x, ["n", "c"], w, ["c", "s"], v, ["s", "t"]), X @ W @ V, like=x, rtol=1e-12)
+    assert_array(fc.einsum(x, [7, 3], w, (3, np.int64(5)), v, np.asarray([5, 9])), X @ W @ V, like=x, rtol=1e-12)
+    assert_array(fc.einsum(x, [7, 3], w, [3, 5]), (X @ W).T, like=x, rtol=1e-12)  # 5 comes before 7
+    assert_array(fc.einsum(x, [Ellipsis, 1], w, [1, 2], None), X @ W, like=x, rtol=1e-12)
     assert_array(fc.einsum(x, [Ellipsis, 1], w, [1, 2], [Ellipsis, 2]), X @ W, like=x, rtol=1e-12)
+
+
+def test_interleaved_result_has_its_axes_in_the_order_of_the_indices(backend, rng):
+    """Also beyond 26 indices, where the letters that stand for them sort otherwise."""
+    factors = [rng.normal(size=(2, 2)) for _ in range(27)]
+    own = [backend.asarray(factor) for factor in factors]
+    chain = [part for k, factor in enumerate(own) for part in (factor, [k, k + 1])]
+    assert_array(fc.einsum(*chain), np.linalg.multi_dot(factors), like=own[0], rtol=1e-12)
+    many = rng.normal(size=(2, 3, *[1] * 24, 4, 5))
+    x = backend.asarray(many)
+    assert_array(fc.einsum(x, list(range(28))), many, like=x, rtol=0)
+    backwards = np.transpose(many)  # as NumPy, which puts the axis of index 0 first
+    assert_array(fc.einsum(x, list(range(27, -1, -1))), backwards, like=x, rtol=0)
+    kept = fc.einsum(x, [..., *range(1, 28)])
+    assert_array(kept, many, like=x, rtol=0)
 
 
 @pytest.mark.parametrize(

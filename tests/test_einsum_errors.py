@@ -72,10 +72,41 @@ def test_malformed_interleaved_input(backend):
             fc.einsum(*arguments)
     with refused(fc.SubscriptsError, "einsum ''", "no operands"):
         fc.einsum(None)
-    with refused(fc.SubscriptsError, "einsum 'aab'", "operand 0 has 2 axes", "3"):
+    with refused(fc.SubscriptsError, "einsum 'aab->b'", "operand 0 has 2 axes", "3"):
         fc.einsum(x, [0, 0, 1])
     with refused(TypeError, "operand 1 is a list", "numpy.asarray(operand_1)"):
         fc.einsum(x, [0, 1], [0.5], [1])
+
+
+INTERLEAVED = [
+    # (arguments after the array, facts of the message)
+    (([0.5, 1],), ("operand 0", "float", "integers")),
+    (([True, 0],), ("operand 0", "bool", "integers")),
+    ((["b", 0],), ("operand 0", "str", "integers")),
+    (([None, 0],), ("operand 0", "None", "integers")),
+    (("ij",), ("operand 0", "str", "integers")),
+    ((b"ij",), ("operand 0", "bytes", "integers")),
+    (({0, 1},), ("operand 0", "set", "integers")),
+    (([0, 1], "ij"), ("the output", "str", "integers")),
+    (([0, 1], [0, True]), ("the output", "bool", "integers")),
+    (([0, 1], [1, 1]), ("index 1", "2 times", "output")),
+    (([..., 1], [..., ...]), ("index ...", "2 times", "output")),
+    (([0, 1], [2]), ("output index 2", "no operand")),
+    (([0, 1], [..., 1]), ("output index ...", "no operand")),
+]
+
+
+@pytest.mark.parametrize(("arguments", "facts"), INTERLEAVED, ids=[str(row[0]) for row in INTERLEAVED])
+def test_an_index_list_holds_integers_and_an_output_names_each_once(backend, arguments, facts):
+    x = backend.asarray(np.zeros((2, 2)))
+    with nothing_computes(backend), refused(fc.SubscriptsError, "einsum(X, [0, 1], W, [1, 2], [0, 2])", *facts):
+        fc.einsum(x, *arguments)
+
+
+def test_an_array_is_an_index_list_if_it_holds_integers(backend):
+    x, flags = backend.asarray(np.zeros((2, 2))), backend.asarray(np.ones(2, bool))
+    with nothing_computes(backend), refused(fc.SubscriptsError, "operand 0", "integers"):
+        fc.einsum(x, flags)
 
 
 PATHS = [

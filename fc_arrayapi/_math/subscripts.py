@@ -12,8 +12,9 @@ from typing import Any
 
 import opt_einsum
 
-from .._arrays.namespace import Array, keep
-from .._arrays.text import is_unknown
+from .._arrays.libraries import library
+from .._arrays.namespace import Array, is_array, keep, of
+from .._arrays.text import is_unknown, kind_of
 
 # Stands for an unknown size where a path is chosen.
 ASSUMED_SIZE = 1000
@@ -148,15 +149,56 @@ def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: 
 
 
 def from_interleaved(arguments: tuple[Any, ...]) -> tuple[str, tuple[Any, ...]]:
-    """Convert opt_einsum's interleaved form to subscripts and operands."""
-    try:
-        subscripts, operands = opt_einsum.parser.convert_interleaved_input(arguments)
-    except Exception as error:
-        raise SubscriptsError(
-            "pass subscripts and arrays, or arrays and lists of indices in turn: "
-            f"einsum(X, [0, 1], W, [1, 2], [0, 2]): {error}"
-        ) from None
-    return subscripts, operands
+    """Convert arrays and lists of indices in turn to subscripts and operands.
+
+    Without an output, the result has the indices that occur once, in their order, as in NumPy. The order of
+    letters is not the same: the 27th is "A", which sorts before "a".
+    """
+    pairs = len(arguments) // 2
+    operands = arguments[: 2 * pairs : 2]
+    terms = [_indices(f"operand {k}", term) for k, term in enumerate(arguments[1 : 2 * pairs : 2])]
+    used = [index for term in terms for index in term]
+    named = sorted({*used} - {...})
+    letters = {...: "...", **{index: opt_einsum.get_symbol(k) for k, index in enumerate(named)}}
+    output = [...] * (... in used) + [index for index in named if used.count(index) == 1]
+    if len(arguments) > 2 * pairs and arguments[-1] is not None:
+        if not operands:
+            raise _not_interleaved("there is one argument, and no list of indices")
+        output = _indices("the output", arguments[-1])
+    for index in output:
+        if index not in letters or index not in used:
+            raise _not_interleaved(f"output index {_index_text(index)} appears in no operand")
+        if output.count(index) > 1:
+            raise _not_interleaved(f"index {_index_text(index)} appears {output.count(index)} times in the output")
+    inputs = ",".join("".join(letters[index] for index in term) for term in terms)
+    return f"{inputs}->{''.join(letters[index] for index in output)}" if operands else "", operands
+
+
+def _indices(name: str, value: Any) -> list[Any]:
+    """Return the indices of one array: integers, and Ellipsis for any number of axes."""
+    is_list = isinstance(value, Sequence) or (is_array(value) and library(of(value)).own_arrays and value.ndim == 1)
+    if not is_list or isinstance(value, (str, bytes)):
+        raise _not_interleaved(f"{name}: the indices are {kind_of(value)}, not a list of integers")
+    indices = []
+    for index in value:
+        try:
+            if isinstance(index, bool):
+                raise TypeError
+            indices.append(index if index is ... else operator.index(index))
+        except TypeError:
+            raise _not_interleaved(f"{name}: {kind_of(index)} in the list of indices, which are integers") from None
+    return indices
+
+
+def _index_text(index: Any) -> str:
+    return "..." if index is ... else str(index)
+
+
+def _not_interleaved(what: str) -> SubscriptsError:
+    return SubscriptsError(
+        f"einsum of arrays and lists of indices: {what}: pass subscripts and arrays, or arrays and lists of indices "
+        f"in turn: einsum(X, [0, 1], W, [1, 2], [0, 2])"
+    )
 
 
 def tensordot_subscripts(ndim: int, other_ndim: int, own: tuple[int, ...], others: tuple[int, ...]) -> str:
