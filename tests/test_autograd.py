@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from helpers.assertions import assert_array
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace
+from fc_arrayapi._math import einsum as in_memory
+from fc_arrayapi._math import lowering, subscripts
 
 torch_only = pytest.mark.only("torch")
 jax_only = pytest.mark.only("jax.numpy")
@@ -134,10 +138,100 @@ def test_torch_compile(backend, arrays, dynamic):
         (lambda *a: tuple(fc.backward(*a)), (X, W, dY)),
         (lambda X, W: fc.einsum("nc,cs,ns->s", X, W, dY), (X, W)),
     ):
-        expected = function(*arguments)  # the plan is made now, so that nothing of it is traced
+        expected = function(*arguments)
         torch.compiler.reset()
         result = torch.compile(function, backend="eager", fullgraph=True, dynamic=dynamic)(*arguments)
         torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
+
+
+COMPILED = [
+    # (equation, optimize)
+    ("nc,cs->ns", "auto"),
+    ("bnc,chd->bnhd", "auto"),
+    ("nn,nc->cn", "auto"),
+    ("...nn->...", "auto"),
+    ("nc,cs,ns->c", "auto"),
+    ("nc,cs,ns->c", [(0, 1), (0, 1)]),
+    ("nc,cs,ns->c", ((1, 2), (0, 1))),
+    ("nc,cs,ns->c", "greedy"),
+    ("nc,cs,ns->c", False),
+    ("n,na,ab,bc,cd,de,ef,fg,gh,hi->i", "auto"),
+    ("...nc,cs,...ns->...c", True),
+]
+
+
+def forget_plans():
+    for kept in (in_memory._READY, subscripts._EQUATIONS, subscripts._PATHS, lowering._STEPS):
+        kept.clear()
+
+
+@torch_only
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`-wrapped function")
+@pytest.mark.parametrize(("equation", "optimize"), COMPILED, ids=str)
+def test_einsum_compiles_in_one_graph_without_a_call_before_and_for_new_sizes(backend, rng, equation, optimize):
+    import torch
+    from torch._dynamo.testing import CompileCounter
+
+    forget_plans()
+    torch.compiler.reset()
+    graphs = CompileCounter()
+    compiled = torch.compile(lambda *a: fc.einsum(equation, *a, optimize=optimize), fullgraph=True, backend=graphs)
+    terms = equation.partition("->")[0].replace("...", "y").split(",")
+    for n in range(3, 15):
+        sizes = [[n if label == "n" else 2 + ord(label) % 3 for label in term] for term in terms]
+        operands = [backend.asarray(rng.normal(size=size)) for size in sizes]
+        expected = torch.einsum(equation, *operands)
+        torch.testing.assert_close(compiled(*operands), expected, rtol=1e-12, atol=1e-12)
+    assert graphs.frame_count <= 3  # of numbers, then of open sizes
+
+
+@torch_only
+@pytest.mark.filterwarnings("ignore")  # of Inductor itself
+@pytest.mark.parametrize("compiler", ["eager", *["inductor"] * (shutil.which("g++") is not None)])
+def test_einsum_of_three_compiles_where_an_operand_is_made_in_the_graph(backend, rng, compiler):
+    import torch
+
+    def three(x, w):
+        return fc.einsum("nc,cs,ns->c", x, w, x @ w)
+
+    forget_plans()
+    torch.compiler.reset()
+    compiled = torch.compile(three, fullgraph=True, backend=compiler)
+    w = backend.asarray(rng.normal(size=(4, 3)))
+    for n in (8, 7, 9):
+        x = backend.asarray(rng.normal(size=(n, 4)))
+        expected = torch.einsum("nc,cs,ns->c", x, w, x @ w)
+        torch.testing.assert_close(compiled(x, w), expected, rtol=1e-12, atol=1e-12)
+
+
+@torch_only
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`-wrapped function")
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects happened")  # plans are kept
+@pytest.mark.parametrize("strict", [True, False])
+def test_einsum_of_three_is_exported_by_torch_with_an_open_batch(backend, strict):
+    import torch
+
+    class Three(torch.nn.Module):
+        def forward(self, x, w, y):
+            return fc.einsum("nc,cs,ns->c", x, w, y)
+
+    forget_plans()
+    n = torch.export.Dim("n", min=2, max=1000)
+    five = torch.ones(5, 4), torch.ones(4, 3), torch.ones(5, 3)
+    exported = torch.export.export(Three(), five, dynamic_shapes=({0: n}, {}, {0: n}), strict=strict).module()
+    assert exported(torch.ones(9, 4), torch.ones(4, 3), torch.ones(9, 3)).tolist() == [27.0] * 4
+
+
+@jax_only
+def test_einsum_of_three_is_exported_by_jax_with_an_open_batch(backend):
+    import jax
+    from jax import export
+
+    xp = backend.xp
+    (n,) = export.symbolic_shape("n")
+    shapes = [jax.ShapeDtypeStruct(shape, xp.float32) for shape in ((n, 4), (4, 3), (n, 3))]
+    exported = export.export(jax.jit(lambda x, w, y: fc.einsum("nc,cs,ns->c", x, w, y)))(*shapes)
+    assert exported.call(*(xp.ones(s, xp.float32) for s in ((9, 4), (4, 3), (9, 3)))).tolist() == [27.0] * 4
 
 
 @jax_only

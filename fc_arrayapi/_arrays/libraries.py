@@ -7,15 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 NumPyArray = np.ndarray[Any, Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _through_the_standard(array: Any) -> NumPyArray:
     return np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
+
+
+def _known_to_torch(size: Any) -> bool:
+    import torch
+
+    if not torch.compiler.is_compiling():
+        return True
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return bool(has_static_value(size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +63,9 @@ class Library:
         A slice is a copy, as for JAX's immutable arrays, so cutting a batch into runs takes memory.
     dlpack_to_torch : bool
         Its arrays reach PyTorch by DLPack with their dtype and device.
+    is_known : callable
+        Says whether an integer that stands in a shape is a number. torch.compile keeps sizes open under which it was
+        called before; a use of one as a number makes it compile anew for each size.
     to_numpy : callable
         Converts an array to NumPy, from its device to the host.
     """
@@ -68,6 +82,7 @@ class Library:
     openblas: bool = False
     slices_copy: bool = False
     dlpack_to_torch: bool = False
+    is_known: Callable[[Any], bool] = lambda size: True
     to_numpy: Callable[[Any], NumPyArray] = _through_the_standard
 
 
@@ -91,6 +106,7 @@ ROWS = (
         name="torch",
         promotes_alike=True,
         accurate_sum=True,
+        is_known=_known_to_torch,
         to_numpy=lambda array: np.asarray(array.detach().cpu().resolve_neg()),
     ),
     Library(
@@ -142,3 +158,13 @@ def library(xp: Any) -> Library:
     if row is None:
         row = _ROW_OF[name] = Library(name=name.removeprefix(_COMPAT))
     return row
+
+
+def not_traced(function: Function) -> Function:
+    """Let torch.compile call a function of constants where it would trace it: it cannot trace opt_einsum.
+
+    This is torch.compiler.assume_constant_result, without an import of torch. The function takes and returns strings,
+    numbers and tuples of them; another object as a result fails.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function

@@ -115,7 +115,10 @@ def _product(left: str, right: str, output: str) -> Step:
         for batch in _orders([label for label in left if label in right and label in output], output, left, right)
         for order in _orders(summed, left, right)
     ]
-    return min(plans, key=lambda plan: plan.cost).step()
+    best = plans[0]
+    for plan in plans[1:]:  # not min(), which torch.compile does not trace with a key
+        best = plan if plan.cost < best.cost else best
+    return best.step()
 
 
 def _orders(labels: Sequence[str], *like: str) -> list[tuple[str, ...]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import opt_einsum
 
-from .._arrays.libraries import library
+from .._arrays.libraries import library, not_traced
 from .._arrays.namespace import Array, is_array, keep, of
 from .._arrays.text import is_unknown, kind_of
 
@@ -54,10 +55,7 @@ def _parse(subscripts: str, *ranks: int) -> Equation:
     for character in subscripts:
         if not (character in ",.-> " or (character.isascii() and character.isalpha()) or ord(character) > 127):
             raise SubscriptsError(f"{shown(subscripts)}: {character!r} cannot name an index: use letters")
-    try:
-        written, output, _ = opt_einsum.parser.parse_einsum_input((subscripts, *[(1,) * n for n in ranks]), shapes=True)
-    except Exception as error:
-        raise SubscriptsError(f"{shown(subscripts)}: {error}") from None
+    written, output = _written_out(subscripts, ranks).split("->")
     inputs = tuple(written.split(","))
     for position, (labels, rank) in enumerate(zip(inputs, ranks, strict=True)):
         if len(labels) != rank:
@@ -78,6 +76,16 @@ def _parse(subscripts: str, *ranks: int) -> Equation:
     return Equation(f"{written}->{output}", inputs, output, unnamed, tuple(equal))
 
 
+@not_traced
+def _written_out(subscripts: str, ranks: tuple[int, ...]) -> str:
+    """Return the subscripts with the ellipsis and the output written out."""
+    try:
+        inputs, output, _ = opt_einsum.parser.parse_einsum_input((subscripts, *[(1,) * n for n in ranks]), shapes=True)
+    except Exception as error:
+        raise SubscriptsError(f"{shown(subscripts)}: {error}") from None
+    return f"{inputs}->{output}"
+
+
 def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) -> None:
     """Raise if an index has two sizes; unknown sizes are accepted."""
     for operand, axis, other, other_axis in equation.equal:
@@ -96,10 +104,11 @@ def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) 
 def find_path(equation: Equation, operands: Sequence[Array], optimize: Any) -> Path:
     """Return the steps that contract three or more operands."""
     sizes: dict[str, int] = {}
+    is_known = library(of(operands[0])).is_known
     for labels, operand in zip(equation.inputs, operands, strict=True):
-        sizes.update(
-            (label, int(size)) for label, size in zip(labels, operand.shape, strict=True) if not is_unknown(size)
-        )
+        for label, size in zip(labels, operand.shape, strict=True):
+            if isinstance(size, Integral) and is_known(size):
+                sizes[label] = int(size)
     known = tuple(tuple(sizes.get(label, ASSUMED_SIZE) for label in labels) for labels in equation.inputs)
     if not (
         optimize is None or isinstance(optimize, (str, bool, list, tuple))
@@ -109,15 +118,21 @@ def find_path(equation: Equation, operands: Sequence[Array], optimize: Any) -> P
     return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize))
 
 
-def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: Any) -> Path:
+@not_traced
+def _groups(text: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> tuple[tuple[int, ...], ...]:
+    """Return opt_einsum's path: the positions of the operands that each step contracts."""
     try:
-        path, _ = opt_einsum.contract_path(equation.text, *shapes, shapes=True, optimize=optimize)
-        groups = [tuple(map(operator.index, group)) for group in path]
+        path, _ = opt_einsum.contract_path(text, *shapes, shapes=True, optimize=optimize)
+        return tuple(tuple(map(operator.index, group)) for group in path)
     except Exception as error:
         raise ValueError(
             f"optimize is {optimize!r}, with which opt_einsum finds no path ({type(error).__name__}: {error}): pass "
             f"'auto', 'greedy', 'optimal', an optimizer of opt_einsum, or a path such as [(0, 1), (0, 1)]"
         ) from error
+
+
+def _find_path(equation: Equation, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> Path:
+    groups = _groups(equation.text, shapes, optimize)
     remaining = list(equation.inputs)
     steps = []
     for group in groups:
@@ -144,7 +159,7 @@ def _find_path(equation: Equation, shapes: Sequence[tuple[int, ...]], optimize: 
                 break
             positions = [position - 2 for position in positions[2:]] + [len(remaining) - 1]
     if len(remaining) != 1:
-        raise ValueError(f"optimize: the path {groups} leaves {len(remaining)} operands: it must end with one")
+        raise ValueError(f"optimize: the path {[*groups]} leaves {len(remaining)} operands: it must end with one")
     return tuple(steps)
 
 
