@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 
 import numpy as np
 import opt_einsum
 import pytest
+from helpers.assertions import assert_array
 from helpers.equations import USES, operands_of, reference
 
 import fc_arrayapi as fc
@@ -31,6 +33,62 @@ def test_products_are_never_broadcast_and_summed(backend, rng, equation, monkeyp
     if set(left) & set(right) - set(output):
         monkeypatch.delattr(namespace.of(np.ones(1)), "multiply")
     fc.einsum(equation, *operands_of(equation, rng))
+
+
+DIAGONALS = [
+    # (equation, whether the result is a view)
+    ("ii->i", True), ("ii", False), ("iij->ij", True), ("iji->ij", True), ("iji->ji", True), ("jii->ij", True),
+    ("iji->j", False), ("ijkj->kij", True), ("ijij->ji", True), ("ijji->", False), ("iii->i", True), ("iiji->ji", True),
+    ("jiii->", False),
+]  # fmt: skip
+
+
+def laid_out(backend, host, layout):
+    """Return an array of these numbers in a layout; broadcast, all rows are the first one."""
+    xp, step = (
+        namespace.of(backend.asarray(host)),
+        -2 if backend.module == "numpy" else 2,
+    )  # torch has no negative steps
+    if layout == "turned":
+        return xp.permute_dims(backend.asarray(np.ascontiguousarray(host.T)), tuple(range(host.ndim))[::-1])
+    if layout == "strided":
+        return backend.asarray(host.repeat(2, 0).repeat(2, -1))[::step, ..., ::step]
+    if layout == "broadcast":
+        return xp.broadcast_to(backend.asarray(host[:1]), host.shape)
+    return backend.asarray(host)
+
+
+@pytest.mark.only("numpy", "torch")
+@pytest.mark.parametrize("layout", ["contiguous", "turned", "strided", "broadcast"])
+@pytest.mark.parametrize(("equation", "is_view"), DIAGONALS)
+def test_diagonals_are_views_of_any_layout(backend, rng, equation, is_view, layout):
+    x = laid_out(backend, rng.normal(size=[4 if k == "k" else 3 for k in equation.partition("->")[0]]), layout)
+    result = fc.einsum(equation, x)
+    assert_array(result, np.einsum(equation, namespace.to_numpy(x)), like=x, rtol=1e-12)
+    assert np.shares_memory(namespace.to_numpy(result), namespace.to_numpy(x)) == is_view
+
+
+@pytest.mark.only("numpy")
+def test_a_diagonal_can_be_written_to_where_its_operand_can(backend):
+    for equation in ("ii->i", "iji->ji", "jiii->ij"):
+        x = np.zeros((3,) * len(equation.partition("->")[0]))
+        fc.einsum(equation, x)[...] = 1
+        assert x.sum() == 3 ** (len(equation.partition("->")[2]))
+        x.flags.writeable = False
+        assert not fc.einsum(equation, x).flags.writeable
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("equation", ["ii", "ii->i", "iji->j", "iji->ij", "ijkj->kij", "iij,ij->j", "iji,jk->ik"])
+def test_no_diagonal_copies_its_operand(backend, equation):
+    shapes = [[60 if label == "i" else 40 for label in term] for term in equation.partition("->")[0].split(",")]
+    operands = [np.ones(shape).transpose() if len({*shape}) == 1 else np.ones(shape) for shape in shapes]
+    fc.einsum(equation, *operands)
+    tracemalloc.start()
+    fc.einsum(equation, *operands)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < max(operand.nbytes for operand in operands) / 2
 
 
 @pytest.mark.only("numpy")

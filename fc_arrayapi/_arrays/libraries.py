@@ -19,6 +19,19 @@ def _through_the_standard(array: Any) -> NumPyArray:
     return np.asarray(array) if hasattr(array, "__array__") else np.from_dlpack(array)
 
 
+def _diagonal_in_numpy(array: NumPyArray, count: int) -> Any:
+    # Not numpy.diagonal, whose view cannot be written to.
+    return np.einsum(f"{'i' * count}...->i...", array)
+
+
+def _diagonal_last(array: Any, count: int) -> Any:
+    """Take the diagonal of the first axes of a torch or CuPy array two at a time; it becomes the last axis."""
+    array = array.diagonal(0, 0, 1)
+    for _ in range(count - 2):
+        array = array.diagonal(0, 0, array.ndim - 1)
+    return array
+
+
 def _known_to_torch(size: Any) -> bool:
     import torch
 
@@ -63,6 +76,8 @@ class Library:
         A slice is a copy, as for JAX's immutable arrays, so cutting a batch into runs takes memory.
     dlpack_to_torch : bool
         Its arrays reach PyTorch by DLPack with their dtype and device.
+    diagonal : callable, optional
+        Returns a view of the diagonal of the first `count` axes of an array, which becomes the first axis.
     is_known : callable
         Says whether an integer that stands in a shape is a number. torch.compile keeps sizes open under which it was
         called before; a use of one as a number makes it compile anew for each size.
@@ -82,6 +97,7 @@ class Library:
     openblas: bool = False
     slices_copy: bool = False
     dlpack_to_torch: bool = False
+    diagonal: Callable[[Any, int], Any] | None = None
     is_known: Callable[[Any], bool] = lambda size: True
     to_numpy: Callable[[Any], NumPyArray] = _through_the_standard
 
@@ -94,6 +110,7 @@ ROWS = (
         compares_devices=False,
         promotes_alike=True,
         openblas=True,
+        diagonal=_diagonal_in_numpy,
     ),
     Library(
         name="dask.array",
@@ -106,6 +123,7 @@ ROWS = (
         name="torch",
         promotes_alike=True,
         accurate_sum=True,
+        diagonal=lambda array, count: _diagonal_last(array, count).movedim(-1, 0),
         is_known=_known_to_torch,
         to_numpy=lambda array: np.asarray(array.detach().cpu().resolve_neg()),
     ),
@@ -122,6 +140,7 @@ ROWS = (
         promotes_alike=True,
         accurate_sum=True,
         dlpack_to_torch=True,
+        diagonal=lambda array, count: _diagonal_last(array, count).transpose(-1, *range(array.ndim - count)),
         to_numpy=lambda array: np.asarray(array.get()),
     ),
     Library(name="array_api_strict", promotes_alike=True),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, cast, keep, sum_in_own_dtype
 
 # Takes the namespace and the operands; the caller has checked their sizes.
@@ -73,9 +74,16 @@ def _one(labels: str, output: str) -> Step:
 
 
 def _diagonal(xp: Namespace, x: Array, order: tuple[int, ...] | None, count: int) -> Array:
-    """Move the diagonal of `count` axes to the front: merge them and take every (1 + n + n^2 + ...)th entry."""
+    """Move the diagonal of `count` axes to the front: a view where the library has one.
+
+    Elsewhere these axes are merged, which copies if they are not adjacent in memory, and every
+    (1 + n + n^2 + ...)th entry is taken.
+    """
     if order is not None:
         x = xp.permute_dims(x, order)
+    view = library(xp).diagonal
+    if view is not None:
+        return view(x, count)
     n = x.shape[0]
     step = 1
     for _ in range(count - 1):
