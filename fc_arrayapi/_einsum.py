@@ -35,8 +35,8 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
         has none. Arrays and lists of integers in turn, ``einsum(X, [0, 1], W, [1, 2], [0, 2])``,
         work too; without an output list the output has the indices that occur once, sorted.
     *operands : array
-        Arrays of one library, of any numeric dtype. With a Dask array first, the others may
-        be NumPy arrays.
+        Arrays of one library, of any numeric dtype. Beside a Dask array, in any place, the others
+        may be NumPy arrays.
     optimize : str, bool, path or optimizer
         How opt_einsum orders the contractions of three operands and more.
     out : None
@@ -46,7 +46,7 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
     -------
     array
         In the dtype to which the operands are promoted. It may be an operand itself, or a view
-        of it, where nothing is summed or multiplied. Lazy for Dask arrays.
+        of it, where nothing is summed or multiplied. Lazy if an operand is a Dask array.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
         raise TypeError("out: arrays of the standard can't be written to; use the result that einsum returns")
     if not isinstance(subscripts, str):
         subscripts, operands = from_interleaved((subscripts, *operands))
-    if operands and is_lazy(operands[0]):
+    if any(map(is_lazy, operands)):
         return on_dask.einsum(subscripts, operands, optimize)
     return in_memory.einsum(subscripts, operands, optimize)
 
@@ -84,7 +84,7 @@ def tensordot(a: ArrayT, b: StandardArray, axes: Any = 2) -> ArrayT:
     Parameters
     ----------
     a, b : array
-        Arrays of one library.
+        Arrays of one library, or one a Dask array and the other a NumPy array.
     axes : int or pair of ints or of sequences of int
         The number of axes, or the axes of `a` and those of `b`.
 
@@ -92,7 +92,7 @@ def tensordot(a: ArrayT, b: StandardArray, axes: Any = 2) -> ArrayT:
     -------
     array
         The axes that are left of `a`, then those of `b`, in the dtype to which both are
-        promoted. Lazy for Dask arrays.
+        promoted. Lazy if one is a Dask array.
 
     Raises
     ------

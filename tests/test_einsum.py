@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace
+from fc_arrayapi._math import einsum as in_memory
 
 
 @pytest.mark.parametrize("equation", DOCUMENTED)
@@ -164,6 +165,56 @@ def test_numpy_operands_beside_a_dask_one(backend, rng):
     Y = fc.einsum("nc,cr,rs->ns", x, U, V)
     assert Y.chunks == (x.chunks[0], (3,))
     assert_array(Y, X @ U @ V, like=x, rtol=1e-12)
+
+
+BESIDE_DASK = [
+    # (equation, the positions of the Dask operands); n is in blocks
+    ("mc,nc->mn", [1]), ("n,nc->c", [1]), ("n,nc,nd->cd", [2]), ("c,nc,s->ns", [1]), ("cr,rs,nc->ns", [2]),
+    ("nn,nc->c", [1]), ("ab,bn,nc->ac", [2]), ("n,n->", [1]), ("n,nc,n,nd->cd", [1, 3]), ("cd,nc,nd->n", [2]),
+]  # fmt: skip
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(("equation", "lazy"), BESIDE_DASK)
+def test_numpy_operands_stand_in_any_place_beside_a_dask_one(backend, rng, equation, lazy):
+    terms = equation.partition("->")[0].split(",")
+    hosts = [rng.normal(size=[20 if label == "n" else 3 for label in term]) for term in terms]
+    own = [
+        backend.asarray(host, chunks=tuple(5 if label == "n" else 3 for label in term)) if k in lazy else host
+        for k, (term, host) in enumerate(zip(terms, hosts, strict=True))
+    ]
+    with nothing_computes(backend):
+        results = [fc.einsum(equation, *own)]
+        if len(lazy) < len(own):  # opt_einsum would multiply NumPy operands by NumPy
+            results.append(opt_einsum.contract(equation, *own, backend="fc_arrayapi"))
+    for result in results:
+        assert_array(result, reference(equation, *hosts), like=own[lazy[0]], rtol=1e-12)
+    if equation.endswith(("n", "ns")):
+        assert (5, 5, 5, 5) in results[0].chunks
+
+
+@pytest.mark.only("dask.array")
+def test_numpy_first_does_not_merge_the_blocks_of_a_dask_array(backend, monkeypatch):
+    x = backend.asarray(np.ones((1000, 3)), chunks=(10, 3))
+    rows = set()
+
+    def contract_blocks(step, *blocks):
+        rows.update(block.shape[0] for block in blocks)
+        return in_memory.einsum(step, blocks)
+
+    monkeypatch.setattr("fc_arrayapi._dask.einsum._contract_blocks", contract_blocks)
+    weighted = fc.einsum("n,nc->c", np.ones(1000), x)
+    assert weighted.compute(scheduler="synchronous").tolist() == [1000] * 3
+    assert rows <= {0, 10}  # 0 where Dask asks for the type of a block
+    assert fc.einsum("mc,nc->mn", np.ones((2, 3)), x).chunks == ((2,), (10,) * 100)
+
+
+@pytest.mark.only("dask.array")
+def test_tensordot_of_numpy_and_dask(backend, rng):
+    a, b = rng.normal(size=(3, 4)), rng.normal(size=(6, 4))
+    y = backend.asarray(b, chunks=(2, 4))
+    assert_array(fc.tensordot(a, y, axes=((1,), (1,))), a @ b.T, like=y, rtol=1e-12)
+    assert_array(fc.tensordot(y, a, axes=((1,), (1,))), b @ a.T, like=y, rtol=1e-12)
 
 
 @pytest.mark.needs("unknown_chunks")

@@ -84,7 +84,7 @@ def is_lazy(value: Any) -> bool:
 
 
 def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:
-    """Return the namespace that all arrays share; that of the first array decides.
+    """Return the namespace that all arrays share; that of the first array decides, or of the first that is not lifted.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     arrays : sequence of array
         The arguments.
     lifted : sequence of str
-        Arguments that may be NumPy arrays where the first one is a Dask array.
+        Arguments that may be NumPy arrays where another one is a Dask array.
 
     Raises
     ------
@@ -103,6 +103,8 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     """
     spaces = [of(array, name) for name, array in zip(names, arrays, strict=True)]
     first = spaces[0]
+    if len(lifted) == len(names) and library(first).own_arrays:
+        first = next((xp for xp in spaces if is_chunked(xp)), first)
     for name, array, xp in zip(names, arrays, spaces, strict=True):
         if is_chunked(xp) and array._meta is None:  # under query planning, where Dask could not infer it
             raise TypeError(

@@ -17,8 +17,9 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
     """Contract Dask arrays, and NumPy arrays beside them, along the path for arrays in memory."""
     _, equation, operands = in_memory.prepare(subscripts, operands)
     check_sizes(subscripts, equation, operands)
+    like = next(operand for operand in operands if is_lazy(operand))
     remaining = [
-        operand if is_lazy(operand) else blocks.lift(f"operand {position}", operand, operands[0])
+        (operand, True) if is_lazy(operand) else (blocks.lift(f"operand {position}", operand, like), False)
         for position, operand in enumerate(operands)
     ]
     steps: Path = (((0,) * len(operands), equation.text),)
@@ -26,16 +27,19 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
         steps = find_path(equation, operands, optimize)
     for positions, step in steps:
         inputs, output = step.split("->")
-        terms = [
-            Operand(f"operand {k} of {step}", remaining.pop(position), tuple(labels))
-            for k, (position, labels) in enumerate(zip(positions, inputs.split(","), strict=True))
+        taken = [
+            (*remaining.pop(position), labels) for position, labels in zip(positions, inputs.split(","), strict=True)
         ]
+        taken.sort(key=lambda term: not term[1])  # the blocks of the first one decide: not one that was NumPy
+        step = f"{','.join(labels for _, _, labels in taken)}->{output}"
+        terms = [Operand(f"operand {k} of {step}", array, tuple(labels)) for k, (array, _, labels) in enumerate(taken)]
         if len(terms) == 2:
             # One product of wide blocks is faster than a sum of narrow ones. The first axis stays: it is the batch.
             for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
                 terms, _ = unify_chunks.merge_blocks(terms, label)
-        remaining += blockwise.contract(partial(_contract_blocks, step), terms, Output(tuple(output)))
-    return remaining[0]
+        (result,) = blockwise.contract(partial(_contract_blocks, step), terms, Output(tuple(output)))
+        remaining.append((result, any(own for _, own, _ in taken)))
+    return remaining[0][0]
 
 
 def _contract_blocks(step: str, *blocks: Array) -> Array:

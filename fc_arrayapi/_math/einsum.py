@@ -51,7 +51,7 @@ def prepare(subscripts: str, operands: tuple[Array, ...]) -> tuple[Namespace, Eq
     if not operands:
         raise SubscriptsError(f"{shown(subscripts)}: there are no operands")
     names = [f"operand {position}" for position in range(len(operands))]
-    xp = namespace.common(names, operands, lifted=names[1:])
+    xp = namespace.common(names, operands, lifted=names)
     for name, operand in zip(names, operands, strict=True):
         if not namespace.is_numeric(xp, operand.dtype):
             raise TypeError(
