@@ -209,6 +209,68 @@ def test_numpy_first_does_not_merge_the_blocks_of_a_dask_array(backend, monkeypa
     assert fc.einsum("mc,nc->mn", np.ones((2, 3)), x).chunks == ((2,), (10,) * 100)
 
 
+PRODUCTS = [
+    # (equation, shapes, chunks, blocks of the result)
+    ("nij,nkl->ijkl", [(1000, 400, 40)] * 2, [(100, 400, 40)] * 2, (4, 1, 4, 1)),
+    ("n,m->nm", [(100_000,)] * 2, [(10_000,)] * 2, (10, 70)),  # the blocks of the batch stay
+    ("nc,ns->ncs", [(10_000, 512)] * 2, [(10_000, 512)] * 2, (1, 15, 13)),
+    ("bij,bjk->bik", [(100, 2000, 100), (100, 100, 2000)], [-1, -1], (1, 5, 5)),
+    ("nii,njk->nijk", [(4, 600, 600), (4, 900, 900)], [-1, -1], (1, 1, 12, 11)),  # a diagonal is one block
+    ("nc,cs->ns", [(10**6, 64), (64, 4096)], [(10**4, 64), -1], (100, 3)),
+]
+
+
+def block_bytes(array):
+    return np.prod([max(sizes) for sizes in array.chunks]) * array.dtype.itemsize
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(("equation", "shapes", "chunks", "blocks"), PRODUCTS, ids=[row[0] for row in PRODUCTS])
+def test_blocks_of_a_product_fit_the_chunk_size_of_dask(backend, equation, shapes, chunks, blocks):
+    operands = [backend.xp.zeros(shape, chunks=own) for shape, own in zip(shapes, chunks, strict=True)]
+    with nothing_computes(backend):
+        result = fc.einsum(equation, *operands)
+    assert block_bytes(result) <= 128 * 2**20
+    assert result.numblocks == blocks
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize("equation", [e for e in DOCUMENTED if "->" in e])
+def test_equations_where_every_product_is_split(backend, rng, equation):
+    import dask
+
+    hosts = operands_of(equation, rng)
+    operands = [backend.asarray(host) for host in hosts]
+    with dask.config.set({"array.chunk-size": "16B"}):
+        result = fc.einsum(equation, *operands)
+    assert_array(result, reference(equation, *hosts), like=operands[0], rtol=1e-12)
+    terms = equation.partition("->")[0].split(",")
+    if len(terms) <= 2 and all(len({*term}) == len(term) for term in terms):  # a diagonal is one block
+        assert block_bytes(result) <= max(16, *map(block_bytes, operands))
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(
+    ("equation", "shapes", "chunks"),
+    [
+        ("nc,cs->ns", [(10**6, 64), (64, 10)], [(10**5, 64), -1]),
+        ("nc,ns->cs", [(10**5, 64), (10**5, 10)], [(1000, 64), (1000, 10)]),
+        ("nc,nc->nc", [(10**5, 512)] * 2, [-1, -1]),  # as large as an operand: 391 MiB
+        ("nc,cs->ns", [(10**5, 512), (512, 512)], [-1, -1]),
+    ],
+)
+def test_products_no_larger_than_an_operand_are_not_split(backend, equation, shapes, chunks):
+    import dask
+
+    def tasks():
+        operands = [backend.xp.zeros(shape, chunks=own) for shape, own in zip(shapes, chunks, strict=True)]
+        return len(dict(fc.einsum(equation, *operands).__dask_graph__()))
+
+    with dask.config.set({"array.chunk-size": "1 TiB"}):
+        expected = tasks()
+    assert tasks() == expected
+
+
 @pytest.mark.only("dask.array")
 def test_tensordot_of_numpy_and_dask(backend, rng):
     a, b = rng.normal(size=(3, 4)), rng.normal(size=(6, 4))

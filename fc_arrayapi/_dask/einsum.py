@@ -37,6 +37,7 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
             # One product of wide blocks is faster than a sum of narrow ones. The first axis stays: it is the batch.
             for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
                 terms, _ = unify_chunks.merge_blocks(terms, label)
+            terms = unify_chunks.limit_product(terms, output)
         (result,) = blockwise.contract(partial(_contract_blocks, step), terms, Output(tuple(output)))
         remaining.append((result, any(own for _, own, _ in taken)))
     return remaining[0][0]

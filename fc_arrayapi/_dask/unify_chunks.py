@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from .._arrays.namespace import Array
@@ -104,9 +105,57 @@ def merge_blocks(operands: Sequence[Operand], label: str) -> tuple[list[Operand]
     return merged, too_large
 
 
-def _block_bytes(array: Array, axis: int) -> float:
-    """Return the bytes of the largest block after an axis is merged into one block."""
-    sizes = [array.shape[axis] if own == axis else max(chunks) for own, chunks in enumerate(array.chunks)]
+def limit_product(operands: Sequence[Operand], output: Sequence[str]) -> list[Operand]:
+    """Split operands so that a block of their product fits Dask's array.chunk-size, or is no larger than one of theirs.
+
+    A product may have many times the size of what it is made of: ``nij,nkl->ijkl``. Axes that one operand has are
+    split first, the one that is largest in a block before others; then axes that operands share; last the batch, the
+    first axis of the first operand. Axes of unknown size and those of a diagonal stay as they are.
+
+    Returns
+    -------
+    list of Operand
+        The first one that has an axis is split along it; `align` splits the others alike.
+    """
+    operands = list(operands)
+    labels = [label for operand in operands for label in operand.index]
+    doubled = {label for operand in operands for label in operand.index if operand.index.count(label) > 1}
+    owners = {label: next(k for k, operand in enumerate(operands) if label in operand.index) for label in output}
+    sizes = {}
+    for label, k in owners.items():
+        axis, array = operands[k].index.index(label), operands[k].array
+        sizes[label] = array.shape[axis] if label in doubled else max(array.chunks[axis])
+    sizes = {label: size for label, size in sizes.items() if size == size}  # not nan
+    limit = max(_chunk_size(), *(_block_bytes(operand.array) for operand in operands))
+    elements = limit // operands[0].array.dtype.itemsize
+    wanted = dict(sizes)
+
+    def rank(label: str) -> tuple[bool, int]:
+        return label == labels[0], labels.count(label)
+
+    for _, group in groupby(sorted(sizes.keys() - doubled, key=lambda label: (rank(label), label)), rank):
+        candidates = list(group)
+        while math.prod(wanted.values()) > elements and max(wanted[label] for label in candidates) > 1:
+            largest = max(candidates, key=lambda label: wanted[label])
+            wanted[largest] -= 1 + wanted[largest] // 8
+    for label, size in wanted.items():
+        if size < sizes[label]:
+            operand = operands[owners[label]]
+            axis = operand.index.index(label)
+            chunks = tuple(part for block in operand.array.chunks[axis] for part in _even_parts(block, size))
+            operands[owners[label]] = replace(operand, array=operand.array.rechunk({axis: chunks}))
+    return operands
+
+
+def _even_parts(block: int, most: int) -> list[int]:
+    """Cut a block into parts of nearly equal size, none larger than `most`."""
+    count = max(1, -(-block // most))
+    return [block * (k + 1) // count - block * k // count for k in range(count)]
+
+
+def _block_bytes(array: Array, merged: int | None = None) -> float:
+    """Return the bytes of the largest block, after an axis is merged into one block."""
+    sizes = [array.shape[axis] if axis == merged else max(chunks) for axis, chunks in enumerate(array.chunks)]
     return float(math.prod(sizes) * array.dtype.itemsize)
 
 
