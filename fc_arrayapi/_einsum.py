@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, Literal, TypeAlias, overload
 
 import opt_einsum
 
@@ -15,16 +15,37 @@ from ._dask import einsum as on_dask
 from ._math import einsum as in_memory
 from ._math.subscripts import from_interleaved, tensordot_subscripts
 
+MemoryLimit: TypeAlias = float | Literal["max_input"] | None
+
 
 @overload
 def einsum(
-    subscripts: str, operand: ArrayT, /, *operands: StandardArray, optimize: Any = ..., out: None = ...
+    subscripts: str,
+    operand: ArrayT,
+    /,
+    *operands: StandardArray,
+    optimize: Any = ...,
+    memory_limit: MemoryLimit = ...,
+    out: ArrayT | None = ...,
 ) -> ArrayT: ...
 @overload
 def einsum(
-    operand: ArrayT, indices: Sequence[Any], /, *interleaved: Any, optimize: Any = ..., out: None = ...
+    operand: ArrayT,
+    indices: Sequence[Any],
+    /,
+    *interleaved: Any,
+    optimize: Any = ...,
+    memory_limit: MemoryLimit = ...,
+    out: ArrayT | None = ...,
 ) -> ArrayT: ...
-def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None = None) -> Any:
+def einsum(
+    subscripts: Any,
+    /,
+    *operands: Any,
+    optimize: Any = "auto",
+    memory_limit: MemoryLimit = None,
+    out: Any = None,
+) -> Any:
     """Contract arrays by Einstein's summation convention, with functions of the standard alone.
 
     Parameters
@@ -39,13 +60,20 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
         may be NumPy arrays.
     optimize : str, bool, path or optimizer
         How opt_einsum orders the contractions of three operands and more.
-    out : None
-        opt_einsum passes it; arrays of the standard can't be written to.
+    memory_limit : int, "max_input" or None
+        opt_einsum's: the elements, not the bytes, that an intermediate of three operands and more
+        should have at most; ``"max_input"`` means as many as the largest operand. It guides the
+        path. What fits no path is contracted two operands at a time nevertheless, since the
+        standard has no function of three. With a path in `optimize` it is ignored.
+    out : array, optional
+        Where the result is written: an array of the operands' library with the shape and the
+        dtype of the result, which can be written to (NumPy, torch, CuPy; not JAX, nor Dask). It
+        may be an operand. opt_einsum passes it.
 
     Returns
     -------
     array
-        In the dtype to which the operands are promoted. It may be an operand itself, or a view
+        `out` if given; else in the dtype to which the operands are promoted. It may be an operand itself, or a view
         of it, where nothing is summed or multiplied. Lazy if an operand is a Dask array.
 
     Raises
@@ -54,10 +82,11 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
         For malformed subscripts, and for subscripts that do not fit the operands.
     ValueError
         If an index has two sizes. The message names the index, the operands and both sizes.
-        Also for an `optimize` that gives no path to one operand.
+        Also for an `optimize` that gives no path to one operand, and an `out` of another shape.
     TypeError
         For operands of several libraries, or none, and for bools, whose sum every library
-        takes for something else.
+        takes for something else. Also for an `out` of another library, device or dtype, or one
+        that can't be written to.
 
     Examples
     --------
@@ -69,13 +98,16 @@ def einsum(subscripts: Any, /, *operands: Any, optimize: Any = "auto", out: None
     >>> fc.einsum("...ii->...", np.ones((2, 3, 3)))  # traces
     array([3., 3.])
     """
-    if out is not None:
-        raise TypeError("out: arrays of the standard can't be written to; use the result that einsum returns")
     if not isinstance(subscripts, str):
         subscripts, operands = from_interleaved((subscripts, *operands))
-    if any(map(is_lazy, operands)):
-        return on_dask.einsum(subscripts, operands, optimize)
-    return in_memory.einsum(subscripts, operands, optimize)
+    lazy = any(map(is_lazy, operands))
+    if out is not None:
+        if lazy or is_lazy(out):
+            raise TypeError("out: a Dask array is lazy and can't be written to: use the result that einsum returns")
+        return in_memory.write_into(out, subscripts, operands, optimize, memory_limit)
+    if lazy:
+        return on_dask.einsum(subscripts, operands, optimize, memory_limit)
+    return in_memory.einsum(subscripts, operands, optimize, memory_limit)
 
 
 def tensordot(a: ArrayT, b: StandardArray, axes: Any = 2) -> ArrayT:

@@ -182,8 +182,6 @@ def test_operands_must_be_arrays_of_one_library(backend):
         fc.einsum("ab,bc", x, [[1.0]])
     with refused(TypeError, "einsum 'ab': operand 0", "bool", "xp.astype(operand_0, xp.int64)"):
         fc.einsum("ab", backend.asarray(np.ones((2, 2), bool)))
-    with refused(TypeError, "out", "result"):
-        fc.einsum("ab", x, out=x)
     if not backend.chunked and backend.module != "numpy":
         article = "an" if backend.module[0] == "a" else "a"
         kinds = f"operand 0 is {article} {backend.module} array", "operand 1 is a numpy array"

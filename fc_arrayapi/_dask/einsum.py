@@ -13,7 +13,9 @@ from .blockwise import Output
 from .unify_chunks import Operand
 
 
-def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto") -> Array:
+def einsum(
+    subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto", memory_limit: float | str | None = None
+) -> Array:
     """Contract Dask arrays, and NumPy arrays beside them, along the path for arrays in memory."""
     _, equation, operands = in_memory.prepare(subscripts, operands)
     check_sizes(subscripts, equation, operands)
@@ -24,7 +26,7 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
     ]
     steps: Path = (((0,) * len(operands), equation.text),)
     if len(operands) > 2:
-        steps = find_path(equation, operands, optimize)
+        steps = find_path(equation, operands, optimize, memory_limit)
     for positions, step in steps:
         inputs, output = step.split("->")
         taken = [

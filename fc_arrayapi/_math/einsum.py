@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from .._arrays import namespace
+from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, keep
-from .._arrays.text import in_code
+from .._arrays.text import in_code, shape_text, with_article
 from .lowering import Step, lower
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
 
@@ -14,7 +15,9 @@ from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse
 _READY: dict[Any, tuple[Namespace, Equation, Step | None]] = {}
 
 
-def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto") -> Array:
+def einsum(
+    subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto", memory_limit: float | str | None = None
+) -> Array:
     """Contract arrays in memory."""
     try:
         xp, equation, step = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
@@ -27,9 +30,42 @@ def einsum(subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto")
     if step is not None:
         return step(xp, *operands)
     remaining = list(operands)
-    for positions, text in find_path(equation, operands, optimize):
+    for positions, text in find_path(equation, operands, optimize, memory_limit):
         remaining.append(lower(text)(xp, *[remaining.pop(position) for position in positions]))
     return remaining[0]
+
+
+def write_into(out: Array, subscripts: str, operands: tuple[Array, ...], *how: Any) -> Array:
+    """Contract arrays in memory and write the result into another array, which is checked before; return that one."""
+    xp, equation, promoted = prepare(subscripts, operands)
+    check_sizes(subscripts, equation, promoted)
+    sizes = dict(zip("".join(equation.inputs), [size for x in promoted for size in x.shape], strict=True))
+    _check_out(xp, out, tuple(sizes[label] for label in equation.output), promoted[0])
+    result = einsum(subscripts, operands, *how)
+    if len(operands) == 1:  # the result may be a view of the operand, and the operand `out`
+        result = xp.astype(result, result.dtype, copy=True)
+    out[...] = result
+    return out
+
+
+def _check_out(xp: Namespace, out: Array, shape: tuple[int, ...], like: Array) -> None:
+    """Check that a result can be written into an array: library, device, shape, dtype."""
+    instead = "use the result that einsum returns"
+    if namespace.of(out, "out") is not xp:
+        names = [with_article(library(space).name) for space in (namespace.of(out), xp)]
+        raise TypeError(f"out is {names[0]} array, the operands are {names[1]} array each: {instead}")
+    if library(xp).compares_devices and namespace.device(out) != namespace.device(like):
+        raise TypeError(f"out is on {namespace.device(out)}, the operands on {namespace.device(like)}: {instead}")
+    if tuple(out.shape) != shape:
+        raise ValueError(f"out has shape {shape_text(out.shape)}, the result {shape_text(shape)}: give out that shape")
+    dtype, wanted = namespace.dtype_name(out.dtype), namespace.dtype_name(like.dtype)
+    if dtype != wanted:
+        raise TypeError(f"out has dtype {dtype}, the result {wanted}: give out that dtype")
+    try:
+        nothing = (slice(0, 0), ...) if shape else ()
+        out[nothing] = out[nothing]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"out: this {library(xp).name} array can't be written to ({error}): {instead}") from None
 
 
 def _prepared(

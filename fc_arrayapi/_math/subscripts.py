@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import opt_einsum
@@ -101,7 +101,7 @@ def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) 
         )
 
 
-def find_path(equation: Equation, operands: Sequence[Array], optimize: Any) -> Path:
+def find_path(equation: Equation, operands: Sequence[Array], optimize: Any, memory_limit: Any) -> Path:
     """Return the steps that contract three or more operands."""
     sizes: dict[str, int] = {}
     is_known = library(of(operands[0])).is_known
@@ -113,16 +113,24 @@ def find_path(equation: Equation, operands: Sequence[Array], optimize: Any) -> P
     if not (
         optimize is None or isinstance(optimize, (str, bool, list, tuple))
     ):  # an optimizer object may find a better path next time
-        return _find_path(equation, known, optimize)
-    key = (equation, known, type(optimize), repr(optimize))
-    return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize))
+        return _find_path(equation, known, optimize, memory_limit)
+    key = (equation, known, type(optimize), repr(optimize), repr(memory_limit))
+    return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize, memory_limit))
 
 
 @not_traced
-def _groups(text: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> tuple[tuple[int, ...], ...]:
+def _groups(
+    text: str, shapes: tuple[tuple[int, ...], ...], optimize: Any, memory_limit: Any
+) -> tuple[tuple[int, ...], ...]:
     """Return opt_einsum's path: the positions of the operands that each step contracts."""
+    is_number = isinstance(memory_limit, Real) and float(memory_limit) >= 1
+    if not (is_number or memory_limit in (None, -1, "max_input")):
+        raise ValueError(
+            f"memory_limit is {memory_limit!r}: give the number of elements that an intermediate may have, from 1, or "
+            f"'max_input', or None for no limit"
+        )
     try:
-        path, _ = opt_einsum.contract_path(text, *shapes, shapes=True, optimize=optimize)
+        path, _ = opt_einsum.contract_path(text, *shapes, shapes=True, optimize=optimize, memory_limit=memory_limit)
         return tuple(tuple(map(operator.index, group)) for group in path)
     except Exception as error:
         raise ValueError(
@@ -131,8 +139,8 @@ def _groups(text: str, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> tu
         ) from error
 
 
-def _find_path(equation: Equation, shapes: tuple[tuple[int, ...], ...], optimize: Any) -> Path:
-    groups = _groups(equation.text, shapes, optimize)
+def _find_path(equation: Equation, shapes: tuple[tuple[int, ...], ...], optimize: Any, memory_limit: Any) -> Path:
+    groups = _groups(equation.text, shapes, optimize, memory_limit)
     remaining = list(equation.inputs)
     steps = []
     for group in groups:

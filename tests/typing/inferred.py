@@ -44,6 +44,7 @@ def layers(X: Float32, W: Float32, B: Float32, maybe: Float32 | None, dY: Float3
 def einsums(X: Float32, W: Float32) -> None:
     assert_type(fc.einsum("nc,cs->ns", X, W), Float32)
     assert_type(fc.einsum(X, [0, 1], W, [1, 2], [0, 2]), Float32)
+    assert_type(fc.einsum("nc,cs->ns", X, W, memory_limit="max_input", out=X), Float32)
     assert_type(fc.tensordot(X, W, axes=1), Float32)
     assert_type(fc.transpose(X), Float32)
 
