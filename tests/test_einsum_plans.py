@@ -79,6 +79,12 @@ def test_a_diagonal_can_be_written_to_where_its_operand_can(backend):
 
 
 @pytest.mark.only("numpy")
+def test_einsum_may_take_the_place_of_numpy_einsum(backend, monkeypatch):
+    monkeypatch.setattr(np, "einsum", fc.einsum)
+    assert np.einsum("iij->j", np.ones((3, 3, 2))).tolist() == [3, 3]
+
+
+@pytest.mark.only("numpy")
 @pytest.mark.parametrize("equation", ["ii", "ii->i", "iji->j", "iji->ij", "ijkj->kij", "iij,ij->j", "iji,jk->ik"])
 def test_no_diagonal_copies_its_operand(backend, equation):
     shapes = [[60 if label == "i" else 40 for label in term] for term in equation.partition("->")[0].split(",")]
