@@ -60,6 +60,17 @@ def others(session: nox.Session) -> None:
     session.run("python", "tests/others.py")
 
 
+@nox.session(name="tests(peers)", default=False)
+def peers(session: nox.Session) -> None:
+    """Run the einsum tests that NumPy and opt_einsum install, on this package (two minutes); arguments go to pytest."""
+    install(session, "peers")
+    for peer, tests_of in {"numpy": "numpy._core.tests.test_einsum", "opt_einsum": "opt_einsum"}.items():
+        session.run(
+            "pytest", "-c", "tests/peers/pytest.ini", "-p", "peers", "-n", "2", "--pyargs", tests_of, *session.posargs,
+            env={"PEER": peer, "PYTHONPATH": "tests/peers", "JAX_ENABLE_X64": "1"},
+        )  # fmt: skip
+
+
 @nox.session(default=False)
 def benchmarks(session: nox.Session) -> None:
     """Measure against rivals, as ratios; `-- --quick` for a first look, `-- --record` for docs/benchmarks.md."""
