@@ -91,6 +91,13 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def crashes(session: nox.Session) -> None:
+    """Break passes to files 1,000 times, ours and others', and print what was torn, lost or wrong."""
+    install(session, "crashes")
+    session.run("python", "tests/crashes.py", *session.posargs)
+
+
+@nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Print which branches the tests reach; fails if one in FULLY_COVERED is not."""
     install(session, "test", "array-api-strict", "distributed", "torch", "coverage")
