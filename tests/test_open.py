@@ -410,6 +410,18 @@ def test_a_folder_whose_order_is_plain_is_read_in_it(tmp_path, names):
     np.testing.assert_array_equal(opened[:, 0].compute(), np.repeat(np.arange(len(names)), 3))
 
 
+@pytest.mark.parametrize(("dtype", "name"), [("V2", "bfloat16"), ("V1", "float8_e4m3fn"), ("V7", "bfloat16")])
+def test_bytes_without_a_dtype_are_refused(tmp_path, dtype, name):
+    """As NumPy saves bfloat16 of ml_dtypes."""
+    np.save(tmp_path / "x.npy", np.zeros((4, 3), dtype))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["X"] = np.zeros((4, 3), dtype)
+    advice = [f".view(ml_dtypes.{name})", ".astype('float32')"] if dtype != "V7" else []
+    for path in (tmp_path / "x.npy", f"{tmp_path / 'x.h5'}::X"):
+        with refused(ValueError, str(path), f"|{dtype}", "bfloat16", *advice):
+            fc.open_array(path)
+
+
 def test_a_list_of_paths_is_read_in_its_order(tmp_path, x):
     paths = [write_npy(tmp_path, x), str(write_zarr(tmp_path, x + 1)), write_hdf5(tmp_path, x + 2)]
     X = fc.open_array(paths, rows=100)

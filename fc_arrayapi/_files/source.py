@@ -54,6 +54,13 @@ class Source:
                 f"{where}: its elements are arrays or have no size, which open_array does not read (dtype "
                 f"{brief(dtype)})"
             )
+        if dtype.kind == "V" and dtype.names is None:
+            name = {1: "float8_e4m3fn", 2: "bfloat16"}.get(dtype.itemsize)
+            how = f": read it as x = array.view(ml_dtypes.{name}) and save x.astype('float32') instead" if name else ""
+            raise ValueError(
+                f"{where}: contains bytes without a dtype ({brief(dtype)}), as NumPy saves bfloat16 and other dtypes "
+                f"that are not its own{how}"
+            )
         if not shape:
             raise ValueError(f"{where}: contains a single number, not an array of rows")
         if too_large(shape, dtype):
