@@ -13,7 +13,9 @@ def parameters_of(module: Any) -> tuple[Any, Any]:
     torch = _torch()
     if not isinstance(module, torch.nn.Linear):
         raise TypeError(f"from_torch takes a torch.nn.Linear, not a {type(module).__qualname__}")
-    xp = namespace.of(module.weight.detach())
+    xp = namespace.of(module.weight.detach(), "linear.weight")
+    if module.bias is not None:
+        namespace.of(module.bias.detach(), "linear.bias")
     return (
         xp.asarray(module.weight.detach().T, copy=True),
         None if module.bias is None else xp.asarray(module.bias.detach(), copy=True),

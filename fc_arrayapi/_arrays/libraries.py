@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy import einsum as numpy_einsum  # as it is now: a caller may put ours in its place
 
+from .text import in_code
+
 NumPyArray = np.ndarray[Any, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -41,6 +43,20 @@ def _known_to_torch(size: Any) -> bool:
     from torch.fx.experimental.symbolic_shapes import has_static_value
 
     return bool(has_static_value(size))
+
+
+def _torch_layout(tensor: Any, name: str = "") -> str:
+    """Write what a tensor is that is not strided; torch multiplies some of these at some sizes, and fails at others."""
+    import torch
+
+    if tensor.is_nested:
+        return (
+            f"{name} is a nested tensor, of layout {tensor.layout}: pass its tensors one by one, those of "
+            f"{in_code(name)}.unbind(), or torch.nested.to_padded_tensor({in_code(name)}, 0.0)"
+        )
+    if tensor.layout is not torch.strided:
+        return f"{name} has layout {tensor.layout}: pass {in_code(name)}.to_dense()"
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +98,9 @@ class Library:
     is_known : callable
         Says whether an integer that stands in a shape is a number. torch.compile keeps sizes open under which it was
         called before; a use of one as a number makes it compile anew for each size.
+    refusal : callable, optional
+        Takes an array and its name, and writes why arrays like it are refused though their type and dtype are
+        accepted; ``""`` for one that is accepted. Asked for every array in every call.
     to_numpy : callable
         Converts an array to NumPy, from its device to the host.
     """
@@ -100,6 +119,7 @@ class Library:
     dlpack_to_torch: bool = False
     diagonal: Callable[[Any, int], Any] | None = None
     is_known: Callable[[Any], bool] = lambda size: True
+    refusal: Callable[..., str] | None = None
     to_numpy: Callable[[Any], NumPyArray] = _through_the_standard
 
 
@@ -126,6 +146,7 @@ ROWS = (
         accurate_sum=True,
         diagonal=lambda array, count: _diagonal_last(array, count).movedim(-1, 0),
         is_known=_known_to_torch,
+        refusal=_torch_layout,
         to_numpy=lambda array: np.asarray(array.detach().cpu().resolve_neg()),
     ),
     Library(

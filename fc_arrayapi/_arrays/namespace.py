@@ -51,7 +51,8 @@ def of(array: Array, name: str = "array") -> Namespace:
     ------
     TypeError
         If `array` is not an array of the standard, or is a NumPy subclass whose meaning a
-        matrix product would silently drop (masked arrays, ``numpy.matrix``).
+        matrix product would silently drop (masked arrays, ``numpy.matrix``), or has a layout
+        that its library multiplies at some sizes only (sparse and nested tensors).
     """
     kind = type(array)
     xp = _OF_TYPE.get(kind)
@@ -72,8 +73,13 @@ def of(array: Array, name: str = "array") -> Namespace:
                 f"{_how_to_make_one(array, in_code(name))}"
             )
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)
+    own = library(xp)
+    if own.refusal is not None:
+        refusal = own.refusal(array, name)
+        if refusal:
+            raise TypeError(refusal)
     if kind not in _LAZY:
-        _LAZY[kind] = library(xp).chunked
+        _LAZY[kind] = own.chunked
     return xp
 
 

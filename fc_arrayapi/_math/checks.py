@@ -7,7 +7,7 @@ elsewhere) is accepted along the batch; every block is checked again when it is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .._arrays import namespace
@@ -16,8 +16,9 @@ from .._arrays.namespace import Array, Namespace
 from .._arrays.text import axis_size, counted, in_code, is_unknown, shape_text
 from .equations import AXES, FORWARD, GRAD_BIAS, GRAD_INPUT, GRAD_WEIGHT, GRADIENTS, axis_label
 
-# Array types and dtypes that passed, with their namespace, and whether devices must be compared.
-_GOOD: dict[tuple[type, Any], tuple[Namespace, bool]] = {}
+# Array types and dtypes that passed, with their namespace, whether devices must be compared, and the check that each
+# single array must pass, if its library has one.
+_GOOD: dict[tuple[type, Any], tuple[Namespace, bool, Callable[..., str] | None]] = {}
 
 # How messages begin.
 _FORWARD, _GRAD_INPUT = f"forward {FORWARD}", f"grad_input {GRAD_INPUT}"
@@ -131,7 +132,7 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
             on = ", ".join(f"{n} is on {d}" for n, d in zip(names, devices, strict=True))
             raise ValueError(f"{where}: {on}: move all arrays to the device of {names[0]}")
     if not namespace.is_chunked(xp):
-        _GOOD[type(arrays[0]), arrays[0].dtype] = xp, compare_devices
+        _GOOD[type(arrays[0]), arrays[0].dtype] = xp, compare_devices, library(xp).refusal
     return xp
 
 
@@ -143,7 +144,7 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
     kind = type(first)
     try:
         dtype = first.dtype
-        xp, compare_devices = _GOOD[kind, dtype]
+        xp, compare_devices, refusal = _GOOD[kind, dtype]
         if type(second) is not kind or second.dtype != dtype:
             return None
         if third is not None and (type(third) is not kind or third.dtype != dtype):
@@ -151,6 +152,8 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
     except (AttributeError, KeyError, TypeError):  # not an array, or a dtype that cannot be hashed
         return None
     if compare_devices and not first.device == second.device == (second if third is None else third).device:
+        return None
+    if refusal is not None and (refusal(first) or refusal(second) or (third is not None and refusal(third))):
         return None
     return xp
 

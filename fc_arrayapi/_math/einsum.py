@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .._arrays import namespace
@@ -11,8 +12,9 @@ from .._arrays.text import in_code, shape_text, with_article
 from .lowering import Step, lower
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
 
-# Subscripts with types, dtypes and ranks of operands for which only sizes are left to check.
-_READY: dict[Any, tuple[Namespace, Equation, Step | None]] = {}
+# Subscripts with types, dtypes and ranks of operands for which only sizes are left to check, and what `Library.refusal`
+# checks.
+_READY: dict[Any, tuple[Namespace, Equation, Step | None, Callable[..., str] | None]] = {}
 
 
 def einsum(
@@ -20,7 +22,9 @@ def einsum(
 ) -> Array:
     """Contract arrays in memory."""
     try:
-        xp, equation, step = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
+        xp, equation, step, refusal = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
+        if refusal is not None and any(map(refusal, operands)):
+            raise TypeError  # _prepared names the operand
     except (AttributeError, KeyError, TypeError):
         operands, xp, equation, step = _prepared(subscripts, operands)
     for operand, axis, other, other_axis in equation.equal:
@@ -75,7 +79,8 @@ def _prepared(
     xp, equation, promoted = prepare(subscripts, operands)
     step = lower(equation.text) if len(operands) <= 2 else None
     if promoted is operands:
-        keep(_READY, (subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]), (xp, equation, step))
+        ready = xp, equation, step, library(xp).refusal
+        keep(_READY, (subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]), ready)
     return promoted, xp, equation, step
 
 
