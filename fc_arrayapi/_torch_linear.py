@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._arrays import namespace
+from ._arrays import advice, namespace
 from ._arrays.libraries import library
 
 
@@ -30,7 +30,7 @@ def linear_of(W: Any, B: Any) -> Any:
         if w != b:
             raise TypeError(
                 f"to_torch: W has dtype {w} and B has {b}; a torch.nn.Linear has one dtype: convert one of them "
-                f"first, for example FullyConnected(W, xp.astype(B, xp.{w}))"
+                f"first, for example FullyConnected(W, {advice.call('astype', B, 'B', w)})"
             )
     weight = _tensor(W).T
     module = torch.nn.utils.skip_init(

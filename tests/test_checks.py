@@ -27,7 +27,7 @@ from fc_arrayapi._arrays import namespace
 
 def assert_refused(backend, row, arrays):
     function, _, exception, facts = row
-    with nothing_computes(backend), refused(exception, *facts) as raised:
+    with nothing_computes(backend), refused(exception, *map(backend.spelled, facts)) as raised:
         function(*arrays)
     return str(raised.value)
 
@@ -47,6 +47,19 @@ def test_a_size_of_1_is_told_that_it_does_not_broadcast(backend, case):
 @pytest.mark.parametrize("case", list(NUMPY_CASES))
 def test_arrays_that_are_not_numeric_are_refused(backend, case):
     assert_refused(backend, NUMPY_CASES[case], [backend.asarray(argument) for argument in NUMPY_CASES[case][1]])
+
+
+@pytest.mark.only("numpy", "dask.array")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "float8_e5m2", "float6_e2m3fn", "float4_e2m1fn"])
+@pytest.mark.parametrize(("where", "argument"), EACH_ARGUMENT)
+def test_floats_of_ml_dtypes_are_refused_in_numpy(backend, where, argument, dtype):
+    """NumPy promotes them to no other dtype."""
+    import ml_dtypes
+
+    function = CALLS[where][0]
+    arrays = with_one(where, argument, lambda shape: zeros(*shape).astype(getattr(ml_dtypes, dtype)))
+    facts = (f"{where}: {argument}", dtype, f'{in_code(argument)}.astype("float32")')
+    assert_refused(backend, (function, (), TypeError, facts), map(backend.asarray, arrays))
 
 
 @pytest.mark.only("dask.array")

@@ -145,13 +145,45 @@ def test_only_numbers_are_contracted(backend, count):
         fc.einsum(subscripts, *numbers, flags[0])
 
 
-@pytest.mark.only("numpy")
-@pytest.mark.parametrize(
-    ("dtype", "shown"), [("object", "object"), ("U3", "str96"), ("datetime64[s]", "datetime64[s]")]
-)
-def test_einsum_refuses_numpy_dtypes_that_are_not_numeric(backend, dtype, shown):
-    with refused(TypeError, "einsum 'a->': operand 0", shown, "numbers"):
-        fc.einsum("a->", np.zeros(3, "int64").astype(dtype))
+NOT_NUMERIC = [
+    # (dtype, its name in messages, the dtype that a message advises)
+    ("object", "object", "float32"),
+    ("U3", "str96", "float32"),
+    ("datetime64[s]", "datetime64[s]", "int64"),
+    ("bfloat16", "bfloat16", "float32"),
+    ("float8_e4m3fn", "float8_e4m3fn", "float32"),
+    ("float8_e5m2", "float8_e5m2", "float32"),
+    ("float4_e2m1fn", "float4_e2m1fn", "float32"),
+    ("int4", "int4", "int64"),
+]
+
+
+@pytest.mark.only("numpy", "dask.array")
+@pytest.mark.parametrize(("dtype", "shown", "advised"), NOT_NUMERIC)
+def test_einsum_refuses_numpy_dtypes_that_are_not_numeric(backend, dtype, shown, advised):
+    import ml_dtypes
+
+    x = backend.asarray(np.zeros((3, 3), "int64").astype(getattr(ml_dtypes, dtype, dtype)))
+    for call in (
+        lambda: fc.einsum("ab->", x),
+        lambda: fc.einsum("ab,bc", x, x),
+        lambda: fc.einsum("ab,bc,cd", x, x, x),
+        lambda: fc.tensordot(x, x, 1),
+        lambda: fc.transpose(x),
+    ):
+        with nothing_computes(backend), refused(TypeError, "operand 0", shown, f'operand_0.astype("{advised}")'):
+            call()
+
+
+@pytest.mark.only("torch", "jax.numpy")
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_einsum_refuses_floats_of_8_bits(backend, dtype):
+    """torch sums none of them, and JAX sums in their three or four digits."""
+    x = backend.xp.asarray(backend.xp.ones((2, 2)), dtype=backend.dtype(dtype))
+    call = backend.spelled("xp.astype(operand_1, xp.float32)")
+    for equation in ("ab,bc", "ab,ab->ab"):
+        with refused(TypeError, f"einsum {equation!r}: operand 1", dtype, call):
+            fc.einsum(equation, backend.xp.ones((2, 2)), x)
 
 
 @pytest.mark.only("numpy")
@@ -180,7 +212,7 @@ def test_operands_must_be_arrays_of_one_library(backend):
     x = backend.asarray(np.zeros((2, 2)))
     with refused(TypeError, "operand 1 is a list", "numpy.asarray(operand_1)"):
         fc.einsum("ab,bc", x, [[1.0]])
-    with refused(TypeError, "einsum 'ab': operand 0", "bool", "xp.astype(operand_0, xp.int64)"):
+    with refused(TypeError, "einsum 'ab': operand 0", "bool", backend.spelled("xp.astype(operand_0, xp.int64)")):
         fc.einsum("ab", backend.asarray(np.ones((2, 2), bool)))
     if not backend.chunked and backend.module != "numpy":
         article = "an" if backend.module[0] == "a" else "a"

@@ -179,8 +179,10 @@ def test_to_torch_from_other_libraries_and_dtypes(backend, batch):
 
 @pytest.mark.only("torch")
 def test_to_torch_rounds_no_bias(backend):
-    convert = "FullyConnected(W, xp.astype(B, xp.float32))"
     W, B = np.ones((2, 2), "float32"), np.full(2, 1 + 1e-9)
-    for layer in (fc.FullyConnected(W, B), fc.FullyConnected(backend.asarray(W), backend.asarray(B))):
+    for layer, convert in (
+        (fc.FullyConnected(W, B), 'FullyConnected(W, B.astype("float32"))'),
+        (fc.FullyConnected(backend.asarray(W), backend.asarray(B)), "FullyConnected(W, B.to(torch.float32))"),
+    ):
         with refused(TypeError, "to_torch", "W has dtype float32", "B has float64", convert):
             layer.to_torch()

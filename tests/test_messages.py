@@ -55,13 +55,14 @@ SENTENCES = {
     "B as a number": (
         lambda: fc.forward(np.zeros((7, 4)), np.zeros((4, 3)), np.zeros(())),
         ValueError,
-        "forward nc,cs->ns: B must have shape (S,) = (3,), has (): nothing broadcasts: pass xp.broadcast_to(B, (3,))",
+        "forward nc,cs->ns: B must have shape (S,) = (3,), has (): nothing broadcasts: pass "
+        "numpy.broadcast_to(B, (3,))",
     ),
     "wrong dtype": (
         lambda: fc.forward(np.zeros((7, 4), "int64"), np.zeros((4, 3))),
         TypeError,
         "forward: X has dtype int64; the layer takes real floating dtypes: convert it first, for example "
-        "xp.astype(X, xp.float32)",
+        'X.astype("float32")',
     ),
 }
 

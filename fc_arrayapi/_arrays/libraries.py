@@ -5,8 +5,8 @@ Every other file asks a row and compares no names. The defaults of a row suit a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +16,22 @@ from .text import in_code
 
 NumPyArray = np.ndarray[Any, Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# How a message writes a call; `module` is the library's name.
+_OF_THE_STANDARD = {
+    "astype": "xp.astype({name}, xp.{argument})",
+    "reshape": "xp.reshape({name}, {argument})",
+    "broadcast_to": "xp.broadcast_to({name}, {argument})",
+    "real": "xp.real({name})",
+    "imag": "xp.imag({name})",
+}
+_LIKE_NUMPY = {
+    "astype": '{name}.astype("{argument}")',
+    "reshape": "{name}.reshape({argument})",
+    "broadcast_to": "{module}.broadcast_to({name}, {argument})",
+    "real": "{name}.real",
+    "imag": "{name}.imag",
+}
 
 
 def _through_the_standard(array: Any) -> NumPyArray:
@@ -101,6 +117,8 @@ class Library:
     refusal : callable, optional
         Takes an array and its name, and writes why arrays like it are refused though their type and dtype are
         accepted; ``""`` for one that is accepted. Asked for every array in every call.
+    calls : mapping of str to str
+        How messages write calls of functions of the standard: NumPy before 2.0 and PyTorch have no ``astype``.
     to_numpy : callable
         Converts an array to NumPy, from its device to the host.
     """
@@ -120,6 +138,7 @@ class Library:
     diagonal: Callable[[Any, int], Any] | None = None
     is_known: Callable[[Any], bool] = lambda size: True
     refusal: Callable[..., str] | None = None
+    calls: Mapping[str, str] = field(default_factory=lambda: _OF_THE_STANDARD)
     to_numpy: Callable[[Any], NumPyArray] = _through_the_standard
 
 
@@ -132,12 +151,14 @@ ROWS = (
         promotes_alike=True,
         openblas=True,
         diagonal=_diagonal_in_numpy,
+        calls=_LIKE_NUMPY,
     ),
     Library(
         name="dask.array",
         chunked=True,
         numpy_dtypes=True,
         compares_devices=False,
+        calls=_LIKE_NUMPY,
         to_numpy=lambda array: np.asarray(array.compute()),  # numpy.asarray fails under query planning
     ),
     Library(
@@ -147,6 +168,7 @@ ROWS = (
         diagonal=lambda array, count: _diagonal_last(array, count).movedim(-1, 0),
         is_known=_known_to_torch,
         refusal=_torch_layout,
+        calls={**_LIKE_NUMPY, "astype": "{name}.to(torch.{argument})"},
         to_numpy=lambda array: np.asarray(array.detach().cpu().resolve_neg()),
     ),
     Library(
@@ -156,6 +178,7 @@ ROWS = (
         accurate_sum=True,
         slices_copy=True,
         dlpack_to_torch=True,
+        calls=_LIKE_NUMPY,
     ),
     Library(
         name="cupy",
@@ -163,10 +186,16 @@ ROWS = (
         accurate_sum=True,
         dlpack_to_torch=True,
         diagonal=lambda array, count: _diagonal_last(array, count).transpose(-1, *range(array.ndim - count)),
+        calls=_LIKE_NUMPY,
         to_numpy=lambda array: np.asarray(array.get()),
     ),
     Library(name="array_api_strict", promotes_alike=True),
-    Library(name="mlx.core", compares_devices=False, sum_takes_dtype=False),
+    Library(
+        name="mlx.core",
+        compares_devices=False,
+        sum_takes_dtype=False,
+        calls={**_OF_THE_STANDARD, "astype": "{name}.astype({module}.{argument})"},
+    ),
     Library(name="cubed", accurate_sum=True, to_numpy=lambda array: np.asarray(array.compute())),
     Library(name="sparse", to_numpy=lambda array: np.asarray(array.todense())),
     Library(name="ndonnx", to_numpy=lambda array: np.asarray(array.unwrap_numpy())),

@@ -193,19 +193,24 @@ def from_numpy(array: NumPyArray, xp: Namespace, *, dtype: Any = None, device: A
 
 
 def is_real_floating(xp: Namespace, dtype: Any) -> bool:
-    """Say whether a dtype is real floating with 16 bits or more; sums in float8 are too coarse to be useful."""
+    """Say whether a dtype is real floating with 16 bits or more."""
     try:
-        return bool(xp.isdtype(dtype, "real floating")) and not dtype_name(dtype).startswith(("float8", "float4"))
+        return bool(xp.isdtype(dtype, "real floating")) and not _is_coarse(dtype)
     except (TypeError, ValueError, AttributeError):  # not a dtype of this library
         return False
 
 
 def is_numeric(xp: Namespace, dtype: Any) -> bool:
-    """Say whether a dtype is numeric: not bool, objects or strings."""
+    """Say whether a dtype is numeric: not bool, objects or strings, and not float8."""
     try:
-        return bool(xp.isdtype(dtype, "numeric"))
+        return bool(xp.isdtype(dtype, "numeric")) and not _is_coarse(dtype)
     except (TypeError, ValueError, AttributeError):
         return False
+
+
+def _is_coarse(dtype: Any) -> bool:
+    """Say whether a float has fewer than 16 bits: sums in it are useless, and torch has none."""
+    return dtype_name(dtype).startswith(("float8_", "float6_", "float4_"))
 
 
 def float_dtype(xp: Namespace, dtype: Any, name: str = "dtype") -> Any:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .._arrays import namespace
+from .._arrays import advice, namespace
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace
 from .._arrays.text import axis_size, counted, in_code, is_unknown, shape_text
@@ -123,7 +123,7 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
         if not namespace.is_real_floating(xp, array.dtype):
             raise TypeError(
                 f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
-                f"dtypes: {_conversion(name, array.dtype)}"
+                f"dtypes: {_conversion(name, array)}"
             )
     compare_devices = library(xp).compares_devices
     if compare_devices:
@@ -158,15 +158,15 @@ def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None
     return xp
 
 
-def _conversion(name: str, dtype: Any) -> str:
+def _conversion(name: str, array: Array) -> str:
     """Write how to convert an array of another dtype."""
-    name = in_code(name)
-    fields = getattr(dtype, "names", None)  # a NumPy structured array
+    fields = getattr(array.dtype, "names", None)  # a NumPy structured array
     if fields:
-        return f"pass one field, for example {name}[{fields[0]!r}]"
-    if namespace.dtype_name(dtype).startswith("complex"):
-        return f"pass real and imaginary parts separately, xp.real({name}) and xp.imag({name})"
-    return f"convert it first, for example xp.astype({name}, xp.float32)"
+        return f"pass one field, for example {in_code(name)}[{fields[0]!r}]"
+    if namespace.dtype_name(array.dtype).startswith("complex"):
+        parts = " and ".join(advice.call(part, array, name) for part in ("real", "imag"))
+        return f"pass real and imaginary parts separately, {parts}"
+    return advice.to_numbers(array, name, integers="float32")
 
 
 def check_joinable(names: Sequence[str], first: Sequence[Any], second: Sequence[Any]) -> None:
@@ -209,9 +209,11 @@ def check_weight(where: str, W: Array) -> None:
     shape = W.shape
     if len(shape) == 2:
         return
-    hint = "give it one axis of input features and one of output features, with xp.reshape"
+    as_matrix = advice.call("reshape", W, "W", "(C, S)")
+    hint = f"give it one axis of input features and one of output features, {as_matrix}"
     if len(shape) == 1 and not is_unknown(shape[0]):
-        hint = f"pass xp.reshape(W, (1, {shape[0]})) if C is 1, or xp.reshape(W, ({shape[0]}, 1)) if S is 1"
+        row, column = (advice.call("reshape", W, "W", sizes) for sizes in ((1, shape[0]), (shape[0], 1)))
+        hint = f"pass {row} if C is 1, or {column} if S is 1"
     raise ValueError(f"{where}: W must have shape (C, S), has {_shape(W)}: {hint}")
 
 
@@ -234,9 +236,9 @@ def _bias_hint(W: Array, B: Array) -> str:
         if any(is_unknown(size) for size in sizes):
             return f"call {name}.compute_chunk_sizes() first"
     if math.prod(B.shape) == s:
-        return f"pass xp.reshape(B, ({s},))"
+        return f"pass {advice.call('reshape', B, 'B', (s,))}"
     if tuple(B.shape) in ((), (1,)):
-        return f"nothing broadcasts: pass xp.broadcast_to(B, ({s},))"
+        return f"nothing broadcasts: pass {advice.call('broadcast_to', B, 'B', (s,))}"
     return "pass one number for each column of W"
 
 
@@ -245,7 +247,7 @@ def _check_batched(where: str, name: str, array: Array, remark: str = "") -> Non
     if len(array.shape) < 1:
         raise ValueError(
             f"{where}: {name} must have shape (..., {AXES[name][-1].upper()}){remark}, has (): give it at least "
-            f"its axis of features, for example xp.reshape({name}, (1,))"
+            f"its axis of features, for example {advice.call('reshape', array, name, (1,))}"
         )
     if array.shape[-1] != array.shape[-1]:
         raise ValueError(
@@ -276,7 +278,7 @@ def _features_hint(name: str, array: Array, W: Array, axis: int, X: Array | None
     size, expected = array.shape[-1], W.shape[axis]
     lost_its_features = tuple(array.shape) == tuple(array.shape[:1] if X is None else X.shape[:-1])
     if axis == 1 and expected == 1 and lost_its_features:
-        return f"pass xp.reshape(dY, {shape_text((*array.shape, 1))})"
+        return f"pass {advice.call('reshape', array, name, shape_text((*array.shape, 1)))}"
     if X is None and size == W.shape[1 - axis]:
         return (
             "W seems to be in (S, C) order, like the weight of torch.nn.Linear: pass W.T, "
@@ -292,7 +294,9 @@ def check_batch(where: str, X: Array, dY: Array) -> None:
     if x == dy:
         return
     if len(x) != len(dy):
-        one = f", or xp.reshape(dY, {shape_text((*x, 1))}) if S is 1" if tuple(dY.shape) == tuple(x) else ""
+        one = ""
+        if tuple(dY.shape) == tuple(x):
+            one = f", or {advice.call('reshape', dY, 'dY', shape_text((*x, 1)))} if S is 1"
         raise ValueError(
             f"{where}: X has shape {_shape(X)} and dY has {_shape(dY)}: they must have the same leading axes; "
             f"pass a dY of the shape of Y, {shape_text((*x, 'S'))}{one}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .._arrays import namespace
+from .._arrays import advice, namespace
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, keep
-from .._arrays.text import in_code, shape_text, with_article
+from .._arrays.text import shape_text, with_article
 from .lowering import Step, lower
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
 
@@ -97,7 +97,7 @@ def prepare(subscripts: str, operands: tuple[Array, ...]) -> tuple[Namespace, Eq
         if not namespace.is_numeric(xp, operand.dtype):
             raise TypeError(
                 f"{shown(subscripts)}: {name} has dtype {namespace.dtype_name(operand.dtype)}; einsum takes numbers: "
-                f"convert it first, for example xp.astype({in_code(name)}, xp.int64)"
+                f"{advice.to_numbers(operand, name)}"
             )
     equation = parse(subscripts, *[len(operand.shape) for operand in operands])
     dtype = operands[0].dtype

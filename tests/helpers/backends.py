@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -75,6 +76,20 @@ class Backend:
 
     def dtype(self, name: str) -> Any:
         return getattr(self.xp, name)
+
+    def spelled(self, fact: str) -> str:
+        """Return a fact of a message, its calls of the standard written as this library's users write them."""
+        if self.module == "array_api_strict":
+            return fact
+        astype = r"\1.to(torch.\2)" if self.module == "torch" else r'\1.astype("\2")'
+        for pattern, spelling in (
+            (r"xp\.(real|imag)\((\w+)\)", r"\2.\1"),
+            (r"xp\.reshape\((\w+), (\([^)]*\))\)", r"\1.reshape(\2)"),
+            (r"xp\.broadcast_to\(", f"{self.module}.broadcast_to("),
+            (r"xp\.astype\((\w+), xp\.(\w+)\)", astype),
+        ):
+            fact = re.sub(pattern, spelling, fact)
+        return fact
 
     def strictness(self) -> AbstractContextManager[Any]:
         """Set array-api-strict's flags for one test."""

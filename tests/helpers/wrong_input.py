@@ -11,9 +11,10 @@ def zeros(*shape, dtype="float64"):
     return np.zeros(shape, dtype)
 
 
-# What a message advises, where a call alone does not tell it.
+# What a message advises, where a call alone does not tell it. Calls are written as in the standard; Backend.spelled
+# writes them as the library's users do.
 TURNED = ("(S, C)", "W.T", "FullyConnected.from_torch(linear)")
-TWO_AXES = "xp.reshape"
+TWO_AXES = "xp.reshape(W, (C, S))"
 EACH_COLUMN = "column of W"
 
 
