@@ -56,7 +56,7 @@ def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
         if namespace.dtype_name(array.dtype) not in WEIGHT_DTYPES:
             raise TypeError(
                 f"{name} has dtype {namespace.dtype_name(array.dtype)}; files hold {', '.join(WEIGHT_DTYPES)}: "
-                f"convert it first, for example xp.astype({name}, xp.float32)"
+                f'convert the layer first, for example layer.astype("float32")'
             )
     write = _by_suffix(path, {".npz": _write_npz, ".safetensors": _write_safetensors})
     host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
