@@ -145,8 +145,16 @@ def test_store_refuses_arrays_and_paths_it_cannot_write(backend, tmp_path, name,
 
 def test_targets_are_paths(backend, tmp_path):
     x = backend.asarray(X)
-    with refused(TypeError, "targets", "list", "{'y.zarr': Y}"):
-        fc.store([x])
+    path = tmp_path / "y.npy"
+    for given, facts in (
+        (([x],), ("targets", "list", 'store({"y.zarr": Y})')),
+        ((str(path), x), ("one mapping", f'store({{"{path}": Y}})')),
+        ((x, path), ("one mapping", f'store({{"{path}": Y}})')),
+        ((os.fsencode(path),), ("targets", "bytes", f'store({{"{path}": Y}})')),
+        (({path: x}, True), ("one mapping", "options by name")),
+    ):
+        with nothing_computes(backend), refused(TypeError, *facts):
+            fc.store(*given)
     with refused(TypeError, "target", "int", "path"):
         fc.store({1: x})
     with refused(ValueError, "x.npy", "two arrays"):

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
@@ -17,7 +17,7 @@ from .unfinished import PYTHON, WRITERS, Options, UnfinishedResult, write_block
 
 def store(
     targets: Mapping[Any, StandardArray],
-    *,
+    *more: Never,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -81,6 +81,9 @@ def store(
     ...     np.load(folder + "/y.npy").shape, np.load(folder + "/dw.npy").shape
     ((10, 3), (4, 3))
     """
+    if more:
+        call = _as_a_mapping((targets, *more))
+        raise TypeError(f"store takes one mapping of paths to lazy arrays, and options by name: {call}")
     write(targets, resume=resume, overwrite=overwrite, progress=progress)
 
 
@@ -146,11 +149,17 @@ def _prepare(results: Sequence[UnfinishedResult]) -> None:
         raise
 
 
+def _as_a_mapping(given: tuple[Any, ...]) -> str:
+    """Write the call of `store` that is meant where a path and an array were given side by side."""
+    paths = [os.fsdecode(value) for value in given if isinstance(value, (str, bytes, os.PathLike))]
+    return f'call store({{"{paths[0] if paths else "y.zarr"}": Y}})'
+
+
 def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[UnfinishedResult]:
     if not isinstance(targets, Mapping):
         raise TypeError(
-            f"targets is of type {type(targets).__name__}: pass a mapping of paths to lazy arrays, for example "
-            f"{{'y.zarr': Y}}"
+            f"targets is of type {type(targets).__name__}, not a mapping of paths to lazy arrays: "
+            f"{_as_a_mapping((targets,))}"
         )
     results: dict[Path, UnfinishedResult] = {}
     for name, array in targets.items():

@@ -28,5 +28,6 @@ fc.FullyConnected.init(4, 3, initializer="xavier")  # error
 fc.einsum("nc,cs->ns", X, [[1.0]])  # error
 fc.open_array(3)  # error
 fc.store([X])  # error
+fc.store({"y.npy": X}, X)  # error
 fc.store({"y.npy": None})  # error
 fc.plan(X)  # error
