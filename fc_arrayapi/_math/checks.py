@@ -75,8 +75,8 @@ def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     _check_batched(where, "X", X)
     check_weight(where, W)
     _check_batched(where, "dY", dY, ", that of Y")
-    _check_features(where, "X", X, W)
-    _check_features(where, "dY", dY, W, X=X)
+    _check_features(where, "X", X, W, other=dY)
+    _check_features(where, "dY", dY, W, other=X)
     check_batch(where, X, dY)
     return xp
 
@@ -256,8 +256,8 @@ def _check_batched(where: str, name: str, array: Array, remark: str = "") -> Non
         )
 
 
-def _check_features(where: str, name: str, array: Array, W: Array, X: Array | None = None) -> None:
-    """Compare the features of X or dY with their axis of W. With dY comes `X`, if its features are right."""
+def _check_features(where: str, name: str, array: Array, W: Array, other: Array | None = None) -> None:
+    """Compare the features of X or dY with their axis of W. With X comes `other`, its dY, and with dY its X."""
     label = AXES[name][-1]
     axis = AXES["W"].index(label)
     size, expected = array.shape[-1], W.shape[axis]
@@ -269,21 +269,22 @@ def _check_features(where: str, name: str, array: Array, W: Array, X: Array | No
             f"{sizes}; {name} has shape {_shape(array)}, W has {_shape(W)}; the features must be known: "
             f"call {name if is_unknown(size) else 'W'}.compute_chunk_sizes() first"
         )
-    hint = _features_hint(name, array, W, axis, X)
+    hint = _features_hint(name, array, W, axis, other)
     raise ValueError(f"{sizes}; {name} has shape {_shape(array)}, W must be (C, S), has {_shape(W)}: {hint}")
 
 
-def _features_hint(name: str, array: Array, W: Array, axis: int, X: Array | None) -> str:
-    """Write what to pass instead of these features."""
+def _features_hint(name: str, array: Array, W: Array, axis: int, other: Array | None) -> str:
+    """Write what to pass instead of these features. Those of an X that came with dY are right already."""
     size, expected = array.shape[-1], W.shape[axis]
-    lost_its_features = tuple(array.shape) == tuple(array.shape[:1] if X is None else X.shape[:-1])
+    lost_its_features = tuple(array.shape) == tuple(array.shape[:1] if other is None else other.shape[:-1])
     if axis == 1 and expected == 1 and lost_its_features:
         return f"pass {advice.call('reshape', array, name, shape_text((*array.shape, 1)))}"
-    if X is None and size == W.shape[1 - axis]:
-        return (
+    if size == W.shape[1 - axis] and (other is None or (axis == 0 and other.shape[-1] == expected)):
+        turned = (
             "W seems to be in (S, C) order, like the weight of torch.nn.Linear: pass W.T, "
             "or use FullyConnected.from_torch(linear)"
         )
+        return turned if other is None else f"{turned}; or X and dY are exchanged"
     nothing = "nothing broadcasts: " if 1 in (size, expected) else ""
     return f"{nothing}give {name} {counted(expected, 'feature')}, or W {counted(size, ('row', 'column')[axis])}"
 

@@ -478,7 +478,25 @@ CASES = {
         fc.backward,
         (zeros(7, 4), zeros(3, 4), zeros(7, 3)),
         ValueError,
-        ("backward", "axis c", "X has 4", "W has 3", "X has shape (7, 4)", "(3, 4)", *TURNED),
+        ("backward", "axis c", "X has 4", "W has 3", "X has shape (7, 4)", "(3, 4)", *TURNED, "X and dY are exchanged"),
+    ),
+    "backward with X and dY exchanged": (
+        fc.backward,
+        (zeros(7, 3), zeros(4, 3), zeros(7, 4)),
+        ValueError,
+        ("backward", "axis c", "X has 3", "W has 4", "X has shape (7, 3)", "(4, 3)", *TURNED, "X and dY are exchanged"),
+    ),
+    "a layer's X and dY exchanged": (
+        called_backward,
+        (zeros(2, 7, 3), zeros(4, 3), zeros(2, 7, 4)),
+        ValueError,
+        ("backward", "axis c", "X has 3", "W has 4", "X has shape (2, 7, 3)", "(4, 3)", *TURNED, "exchanged"),
+    ),
+    "backward with dY for X": (
+        fc.backward,
+        (zeros(7, 3), zeros(4, 3), zeros(7, 3)),
+        ValueError,
+        ("backward", "axis c", "X has 3", "W has 4", "X has shape (7, 3)", "(4, 3)", "X 4 features", "W 3 rows"),
     ),
     "backward with X for dY": (
         fc.backward,
