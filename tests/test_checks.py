@@ -5,6 +5,8 @@ Nothing is computed before an error: Dask runs under a scheduler that raises.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 from helpers.assertions import nothing_computes, refused
@@ -113,6 +115,23 @@ class Sparse:
         raise AssertionError("it was converted silently")
 
 
+class Table(Frame):
+    """Like a table of Dask: `numpy.asarray` loads all of it."""
+
+    def to_dask_array(self, lengths):
+        raise AssertionError("it was computed silently")
+
+
+class Labelled(Frame):
+    """Like an array of xarray, with a Dask array in it: `numpy.asarray` computes all of it."""
+
+    chunks = ((7,), (4,))
+
+    @property
+    def data(self):
+        raise AssertionError("it was looked into")
+
+
 AS_NUMPY = "numpy.asarray(NAME)"
 NO_ARRAYS = {
     # what a message calls it: (value, the call that makes an array of it)
@@ -125,6 +144,8 @@ NO_ARRAYS = {
     "a memoryview": (memoryview(b"1"), AS_NUMPY),
     "a test_checks.Frame": (Frame(), AS_NUMPY),
     "a test_checks.Sparse": (Sparse(), "NAME.toarray()"),
+    "a test_checks.Table": (Table(), "NAME.to_dask_array(lengths=True)"),
+    "a test_checks.Labelled": (Labelled(), "NAME.data"),
     "the class numpy.ndarray": (np.ndarray, None),
     "None": (None, None),
 }
@@ -146,6 +167,36 @@ def test_values_that_are_not_arrays_are_refused(backend, where, argument, what):
     if value is None and where == "Gradients + Gradients":
         row = (*row[:2], ValueError, ("dX is None", "needs"))
     assert_refused(backend, row, arrays)
+
+
+@pytest.mark.parametrize("library", ["h5py", "zarr"])
+@pytest.mark.parametrize(("where", "argument"), EACH_ARGUMENT)
+def test_arrays_on_disk_are_refused_unread(backend, tmp_path, where, argument, library):
+    import h5py
+    import zarr
+
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        if library == "h5py":
+            make = functools.partial(file.create_dataset, "x", dtype="f8", chunks=True)
+        else:
+            make = functools.partial(zarr.create_array, str(tmp_path / "x.zarr"), dtype="f8")
+        value = make(shape=(7, 4))
+        arrays = [value if name == argument else backend.asarray(zeros(*s)) for name, s in CALLS[where][1].items()]
+        facts = (f"{argument} is a {type(value).__module__}", "fc_arrayapi.open_array", f"{in_code(argument)}[...]")
+        assert_refused(backend, (CALLS[where][0], arrays, TypeError, facts), arrays)
+    if library == "h5py":  # closed
+        assert_refused(backend, (CALLS[where][0], arrays, TypeError, (argument, "fc_arrayapi.open_array")), arrays)
+
+
+@pytest.mark.only("numpy")
+def test_einsum_refuses_arrays_on_disk_unread(backend, tmp_path):
+    import zarr
+
+    value = zarr.create_array(str(tmp_path / "x.zarr"), shape=(7, 4), dtype="f8")
+    with refused(TypeError, "operand 1 is a zarr", "fc_arrayapi.open_array", "operand_1[...]"):
+        fc.einsum("nc,nd->cd", zeros(7, 4), value)
+    with refused(TypeError, "a is a zarr", "fc_arrayapi.open_array", "a[...]"):
+        fc.tensordot(value, zeros(4, 3), 1)
 
 
 # NumPy arrays whose meaning a product would drop.
@@ -170,26 +221,26 @@ def test_numpy_arrays_that_a_product_would_misread_are_refused(backend, where, a
 
 # What a message advises where one argument is a NumPy array: in memory, and beside Dask arrays, where None is allowed.
 MIXTURES = {
-    ("forward", "X"): ("W to the library of X", "dask.array.from_array(X)"),
+    ("forward", "X"): ("X to the library of W", "dask.array.from_array(X)"),
     ("forward", "W"): ("W to the library of X", None),
     ("forward", "B"): ("B to the library of X", None),
-    ("grad_input", "dY"): ("W to the library of dY", "dask.array.from_array(dY)"),
+    ("grad_input", "dY"): ("dY to the library of W", "dask.array.from_array(dY)"),
     ("grad_input", "W"): ("W to the library of dY", None),
-    ("grad_weight", "X"): ("dY to the library of X", "dask.array.from_array(X)"),
+    ("grad_weight", "X"): ("X to the library of dY", "dask.array.from_array(X)"),
     ("grad_weight", "dY"): ("dY to the library of X", "dY to the library of X"),
-    ("backward", "X"): ("W to the library of X", "dask.array.from_array(X)"),
+    ("backward", "X"): ("X to the library of W", "dask.array.from_array(X)"),
     ("backward", "W"): ("W to the library of X", None),
     ("backward", "dY"): (
         "dY to the library of X",
         "dask.array.asarray(dY)",
     ),
     ("FullyConnected", "W"): (
-        "B to the library of W",
+        "W to the library of B",
         "dask.array.from_array(W)",
     ),
     ("FullyConnected", "B"): ("B to the library of W", "B to the library of W"),
     ("Gradients + Gradients", "dX"): (
-        "the other dX to the library of dX",
+        "dX to the library of the other dX",
         "dask.array.from_array(dX)",
     ),
     ("Gradients + Gradients", "the other dX"): (

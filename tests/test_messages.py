@@ -80,6 +80,6 @@ def test_the_sentence_about_mixed_libraries(backend):
     with pytest.raises(TypeError) as raised:
         fc.forward(np.zeros((7, 4)), backend.asarray(np.zeros((4, 3))))
     assert str(raised.value) == (
-        "X is a numpy array, W is an array_api_strict array: all arrays must come from one library; convert W to the "
-        "library of X"
+        "X is a numpy array, W is an array_api_strict array: all arrays must come from one library; convert X to the "
+        "library of W"
     )

@@ -95,7 +95,8 @@ def test_a_mixture_of_libraries_names_arguments_and_libraries(backend, batch):
             lambda: fc.forward(X, W, batch["B"]),
             (f"X is {own} array", f"W is {own} array", "B is a numpy array", "B to the library of X"),
         ),
-        (lambda: fc.forward(batch["X"], W), ("X is a numpy array", f"W is {own} array", "W to the library of X")),
+        (lambda: fc.forward(batch["X"], W), ("X is a numpy array", f"W is {own} array", "X to the library of W")),
+        (lambda: fc.backward(batch["X"], W, batch["dY"]), ("convert X and dY to the library of W",)),
         (
             lambda: fc.backward(X, batch["W"], dY),
             (f"X is {own} array", "W is a numpy array", f"dY is {own} array", "W to the library of X"),
@@ -107,6 +108,21 @@ def test_a_mixture_of_libraries_names_arguments_and_libraries(backend, batch):
     ):
         with refused(TypeError, *facts):
             call()
+
+
+@pytest.mark.only("jax.numpy")
+def test_a_constant_beside_a_tracer_is_converted_and_not_the_tracer(backend, batch):
+    import jax
+
+    X, W = batch["X"], backend.asarray(batch["W"])
+    for call, facts in (
+        (lambda W: fc.forward(X, W), ("X is a numpy array", "convert X to the library of W")),
+        (lambda dY: fc.grad_weight(X, dY), ("convert X to the library of dY",)),
+        (lambda W: fc.einsum("nc,cs->ns", X, W), ("convert operand 0 to the library of operand 1",)),
+        (lambda W: fc.einsum("cs,nc->ns", W, X), ("convert operand 1 to the library of operand 0",)),
+    ):
+        with refused(TypeError, *facts):
+            jax.jit(call)(W)
 
 
 @pytest.mark.only("dask.array")

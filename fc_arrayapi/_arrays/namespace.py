@@ -9,7 +9,7 @@ import array_api_compat
 import numpy as np
 
 from .libraries import NumPyArray, library
-from .text import in_code, kind_of, with_article
+from .text import how_to_make_one, in_code, kind_of, with_article
 
 Array = Any
 Namespace = Any
@@ -70,7 +70,7 @@ def of(array: Array, name: str = "array") -> Namespace:
         if isinstance(array, type) or not array_api_compat.is_array_api_obj(array):
             raise TypeError(
                 f"{name} is {kind_of(array)}, which is not an array of a library of the array API standard: "
-                f"{_how_to_make_one(array, in_code(name))}"
+                f"{how_to_make_one(array, in_code(name))}"
             )
         xp = _OF_TYPE[kind] = array_api_compat.array_namespace(array)
     own = library(xp)
@@ -128,9 +128,17 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
         elif is_chunked(xp):
             hint = f"make {names[0]} a Dask array too, dask.array.from_array({in_code(names[0])})"
         else:
-            hint = f"convert {name} to the library of {names[0]}"
+            hint = _to_one_library(names, spaces)
         raise TypeError(f"{what}: all arrays must come from one library; {hint}")
     return first
+
+
+def _to_one_library(names: Sequence[str], spaces: Sequence[Namespace]) -> str:
+    """Write which arguments to convert: NumPy's, since a tracer of JAX cannot be, and a tensor may be on a GPU."""
+    target = next((k for k, xp in enumerate(spaces) if not library(xp).own_arrays), 0)
+    own = [name for name, xp in zip(names, spaces, strict=True) if library(xp).own_arrays]
+    others = [name for name, xp in zip(names, spaces, strict=True) if xp is not spaces[target]]
+    return f"convert {' and '.join(own or others)} to the library of {names[target]}"
 
 
 def is_chunked(xp: Namespace) -> bool:
@@ -275,12 +283,3 @@ def describe(array: Array) -> str:
     xp = of(array)
     where = "" if is_chunked(xp) else f", device={device(array)}"
     return f"dtype={dtype_name(array.dtype)}, xp={library(xp).name}{where}"
-
-
-def _how_to_make_one(value: Any, name: str) -> str:
-    """Write how to convert a value; `numpy.asarray` turns None, a class or a sparse matrix into a 0-d object array."""
-    if value is None or isinstance(value, type):
-        return "pass one"
-    if hasattr(value, "toarray"):
-        return f"make one first, {name}.toarray()"
-    return f"make one first, for example numpy.asarray({name})"

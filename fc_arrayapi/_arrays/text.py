@@ -51,6 +51,24 @@ def kind_of(value: Any) -> str:
     return f"the class {_qualified(value)}" if isinstance(value, type) else with_article(_qualified(type(value)))
 
 
+def how_to_make_one(value: Any, name: str) -> str:
+    """Write how to make an array of a value; `numpy.asarray` makes one object of None, a class or a sparse matrix."""
+    if value is None or isinstance(value, type):
+        return "pass one"
+    kind = type(value)  # attributes of a closed HDF5 file raise errors of all kinds
+    for method, arguments in (("toarray", ""), ("todense", ""), ("to_dask_array", "lengths=True")):
+        if hasattr(kind, method):  # sparse matrices of SciPy, and of JAX; tables of Dask
+            return f"make one first, {name}.{method}({arguments})"
+    if hasattr(kind, "chunks") and hasattr(kind, "shape"):
+        if hasattr(kind, "data"):  # of xarray
+            return f"pass the array in it, {name}.data"
+        return (  # of h5py or zarr
+            f"open it in blocks, fc_arrayapi.open_array of its path ('file.h5::name' in HDF5), or read all of it, "
+            f"{name}[...]"
+        )
+    return f"make one first, for example numpy.asarray({name})"
+
+
 def with_article(word: str) -> str:
     """Put the article in front of a word."""
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
