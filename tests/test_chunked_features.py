@@ -113,6 +113,26 @@ def test_plan_repeats_the_warnings_of_backward_once(backend, small_blocks):
     assert len(fc.plan(x, W, dy).warnings) == len(said)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_float16_products_of_blocks_that_overflow_and_come_back_are_right(backend, small_blocks, size):
+    x = np.full((40, 16), 256, "float16")
+    w = np.repeat(np.asarray([[256], [-256], [1]], "float16"), [7, 7, 2], axis=0)
+    rows = backend.asarray(np.concatenate([w] * 40, axis=1).T, chunks=(40, size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        results = (
+            fc.forward(backend.asarray(x, chunks=(40, size)), w),
+            fc.grad_input(rows, x[:1]),
+            fc.backward(backend.asarray(x[:, :1], chunks=(40, 1)), x[:1], rows).dX,
+            fc.einsum("nc,cs->ns", backend.asarray(x, chunks=(40, size)), w),
+            fc.einsum("nc,ns->cs", backend.asarray(x.T, chunks=(size, 40)), backend.asarray(w, chunks=(size, 1))),
+            fc.einsum("nc,cs,st->nt", backend.asarray(x, chunks=(40, size)), w, np.ones((1, 1), "float16")),
+        )
+    for result in results:
+        assert result.dtype == np.float16
+        np.testing.assert_array_equal(result.compute(), np.full((40, 1), 512, "float16"))
+
+
 def test_float16_products_of_blocks_are_added_in_float32(backend, small_blocks):
     x = np.random.default_rng(0).random((40, 3000)).astype("float16")
     with pytest.warns(UserWarning, match="rechunk") as caught:

@@ -71,6 +71,11 @@ def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Ou
     )
 
 
+def in_dtype(func: Callable[..., Array], dtype: Any, *blocks: Array) -> Array:
+    """Contract blocks in the dtype in which their products are added: float16 would overflow before they meet."""
+    return func(*(namespace.cast(namespace.of(block), block, dtype) for block in blocks))
+
+
 def _sum_of_terms(
     func: Callable[..., Any], operands: Sequence[Operand], output: tuple[str, ...], meta: Array
 ) -> tuple[Array, tuple[str, ...]]:

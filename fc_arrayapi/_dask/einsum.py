@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from .._arrays.namespace import Array, is_lazy
 from .._math import einsum as in_memory
+from .._math.equations import sum_dtypes
 from .._math.subscripts import Path, check_sizes, find_path
 from . import blocks, blockwise, unify_chunks
 from .blockwise import Output
@@ -17,7 +19,8 @@ def einsum(
     subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto", memory_limit: float | str | None = None
 ) -> Array:
     """Contract Dask arrays, and NumPy arrays beside them, along the path for arrays in memory."""
-    _, equation, operands = in_memory.prepare(subscripts, operands)
+    xp, equation, operands = in_memory.prepare(subscripts, operands)
+    dtype, acc_dtype = sum_dtypes(xp, (operands[0].dtype,))
     check_sizes(subscripts, equation, operands)
     like = next(operand for operand in operands if is_lazy(operand))
     remaining = [
@@ -40,9 +43,21 @@ def einsum(
             for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
                 terms, _ = unify_chunks.merge_blocks(terms, label)
             terms = unify_chunks.limit_product(terms, output)
-        (result,) = blockwise.contract(partial(_contract_blocks, step), terms, Output(tuple(output)))
+        contract: Callable[..., Array] = partial(_contract_blocks, step)
+        if dtype != acc_dtype and _sums_over_blocks(terms, output):
+            contract = partial(blockwise.in_dtype, contract, acc_dtype)
+        (result,) = blockwise.contract(contract, terms, Output(tuple(output), dtype))
         remaining.append((result, any(own for _, own, _ in taken)))
     return remaining[0][0]
+
+
+def _sums_over_blocks(terms: list[Operand], output: str) -> bool:
+    """Say whether a summed index has several blocks."""
+    return any(
+        count > 1 and label not in output
+        for term in terms
+        for label, count in zip(term.index, term.array.numblocks, strict=True)
+    )
 
 
 def _contract_blocks(step: str, *blocks: Array) -> Array:

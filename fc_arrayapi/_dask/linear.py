@@ -120,15 +120,9 @@ def _product(func: Callable[..., Array], operands: list[Operand], output: tuple[
     first, second = (x.array for x in operands)
     dtype, acc_dtype = sum_dtypes(namespace.of(first), (first.dtype, second.dtype))
     if dtype != acc_dtype and first.numblocks[-1] > 1:
-        func = partial(_in_dtype, func, acc_dtype)
+        func = partial(blockwise.in_dtype, func, acc_dtype)
     (product,) = blockwise.contract(func, operands, Output(output, dtype))
     return product
-
-
-def _in_dtype(func: Callable[..., Array], dtype: Any, *blocks: Array) -> Array:
-    """Return a product of blocks in the dtype in which products are added."""
-    product = func(*blocks)
-    return namespace.cast(namespace.of(product), product, dtype)
 
 
 def _both_sums(X: Array, dY: Array, acc_dtype: Any) -> tuple[Array, Array]:
