@@ -60,6 +60,22 @@ def test_other_chunks_differ_by_less_than_the_bound(backend, rng, rows):
         assert np.all(np.abs(result.astype("float64") - expected) <= 4 * EPS * bound)
 
 
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize(("N", "C", "S"), [(3000, 16, 4), (4096, 300, 1), (4096, 1, 1), (4096, 1, 300), (3000, 64, 64)])
+def test_constant_rows_in_other_chunks_differ_by_less_than_64_eps(backend, rng, N, C, S):
+    """The worst case: all roundings of a run of rows go the same way."""
+    for x, dy in rng.uniform(0.05, 10, (5, 2)).astype("float32"):
+        X, dY = np.full((N, C), x), np.full((N, S), dy)
+        lazy = [
+            fc.grad_weight(*(backend.asarray(array, chunks=(-(-N // chunks), array.shape[1])) for array in (X, dY)))
+            for chunks in (1, 8, 64)
+        ]
+        alone, *cut = fc.grad_weight(X, dY), *fc.compute(*lazy)
+        bound = 64 * EPS * (N * float(x) * float(dy))
+        for other in cut:
+            assert np.max(np.abs(other.astype("float64") - alone)) <= bound
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["X", "W", "B", "dY"])
 @pytest.mark.filterwarnings("ignore:invalid value")  # of NumPy, in threads as well

@@ -14,7 +14,15 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from .._arrays.libraries import Library, library
-from .._arrays.namespace import Array, Namespace, cast, for_blas, sum_in_own_dtype
+from .._arrays.namespace import (
+    Array,
+    Namespace,
+    cast,
+    for_blas,
+    keep,
+    numpy_product_in_runs,
+    sum_in_own_dtype,
+)
 from .equations import GRAD_WEIGHT
 from .lowering import lower
 
@@ -24,11 +32,12 @@ _product = lower(GRAD_WEIGHT)
 PLAIN_ROWS = 4096
 # Rows summed by one product of a longer batch. Kernels for narrow matrices (MKL) add all rows to one accumulator.
 PRODUCT_ROWS = 512
-# The same for OpenBLAS, which computes short products in one thread and splits the sums of long ones every few hundred
-# rows. But in products of up to NARROW_PRODUCT multiplications (AVX-512) it adds all rows to one accumulator too, and
-# in some columns of a product with a vector, which runs in one thread up to NARROW_VECTOR features.
-NUMPY_PRODUCT_ROWS, NUMPY_NARROW_ROWS, NUMPY_VECTOR_ROWS = 4096, 256, 2048
-NARROW_PRODUCT, NARROW_VECTOR = 10**6, 256
+# The same for OpenBLAS, which computes short products in one thread and splits the sums of long ones every 300 to 450
+# rows. But in products of up to NARROW_PRODUCT multiplications (AVX-512), and in those with a vector, it adds all rows
+# to one accumulator too. A sum of k equal terms is off by at most k / 8 epsilons then. Runs of NARROW_ROWS stay below
+# 64 with all sums of runs. Up to PLAIN_ROWS there are few to add, and longer runs do too, which take less time.
+NUMPY_PRODUCT_ROWS, NARROW_ROWS, LONGER_NARROW_ROWS = 4096, 256, 456
+NARROW_PRODUCT = 10**6
 # Terms of one chain of additions in `sum_rows`; the last chain has up to twice as many.
 SUM_ROWS = 64
 # Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
@@ -63,6 +72,8 @@ class Schedule(NamedTuple):
     run_rows: int = 0
 
 
+# Those of NumPy by rows, c and s: a short narrow product takes as long as to find out how it is split.
+_KEPT: dict[tuple[int, int, int], Schedule] = {}
 _ONE_PRODUCT = {turned: Schedule(turned) for turned in (False, True)}
 
 
@@ -85,17 +96,38 @@ def schedule(own: Library, rows: Any, c: Any, s: Any) -> Schedule:
     >>> import numpy as np
     >>> schedule(library(np), 1_000_000, 64, 16)
     Schedule(turned=False, leaf_rows=65536, run_rows=4096)
+    >>> schedule(library(np), 3000, 16, 4)
+    Schedule(turned=False, leaf_rows=3000, run_rows=375)
     """
+    if own.openblas and isinstance(rows, int):
+        return _KEPT.get((rows, c, s)) or keep(_KEPT, (rows, c, s), _numpy_schedule(rows, c, s))
     turned = _narrower(own, s, c)
     # A batch whose length is unknown while JAX or torch trace is not split.
     if not isinstance(rows, int) or rows <= (COPIED_ROWS if own.slices_copy else PLAIN_ROWS):
         return _ONE_PRODUCT[turned]
     if own.slices_copy:
         return Schedule(turned, COPIED_ROWS, COPIED_ROWS)
-    run_rows = _numpy_run_rows(c, s) if own.openblas else PRODUCT_ROWS
+    return _in_leaves(turned, c, s, PRODUCT_ROWS, LEAST_LEAF_ROWS)
+
+
+def _numpy_schedule(rows: int, c: int, s: int) -> Schedule:
+    narrow = 1 in (c, s) or min(rows, PLAIN_ROWS) * c * s <= NARROW_PRODUCT
+    if rows <= (LONGER_NARROW_ROWS if narrow else PLAIN_ROWS):
+        return _ONE_PRODUCT[False]
+    if not narrow:
+        return _in_leaves(False, c, s, NUMPY_PRODUCT_ROWS, LEAST_LEAF_ROWS)
+    if rows > PLAIN_ROWS:
+        return _in_leaves(False, c, s, NARROW_ROWS, NARROW_ROWS)
+    # Runs of one length, without a rest if that can be: a small product more takes long here.
+    least = -(-rows // LONGER_NARROW_ROWS)
+    runs = next((runs for runs in range(least, 2 * least + 1) if rows % runs == 0), least)
+    return Schedule(False, rows, rows // runs)
+
+
+def _in_leaves(turned: bool, c: int, s: int, run_rows: int, least_leaf_rows: int) -> Schedule:
     runs_at_once = max(1, PARTIAL_ELEMENTS // max(1, c * s))
     most_rows = max(LEAF_ROWS, LEAF_ELEMENTS // max(1, c + s))
-    leaf_rows = min(most_rows, max(LEAST_LEAF_ROWS, runs_at_once * run_rows))
+    leaf_rows = min(most_rows, max(least_leaf_rows, runs_at_once * run_rows))
     return Schedule(turned, leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once)))
 
 
@@ -165,7 +197,9 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     turned, leaf_rows, run_rows = schedule(library(xp), left.shape[0], left.shape[1], right.shape[1])
     if turned:
         left, right = right, left
-    if leaf_rows:
+    if leaf_rows and left.shape[0] <= PLAIN_ROWS:  # a narrow product in NumPy
+        total = numpy_product_in_runs(cast(xp, left, acc_dtype), cast(xp, right, acc_dtype), run_rows)
+    elif leaf_rows:
         leaf = partial(_leaf, xp, acc_dtype, run_rows)
         total = _pairwise(leaf, (left, right), leaf_rows)
     else:
@@ -186,32 +220,26 @@ def _leaf(xp: Namespace, acc_dtype: Any, run_rows: int, left: Array, right: Arra
     if runs < 2:
         return _product(xp, left, right)
     whole = runs * run_rows
+    first, second = (left, right) if whole == n else (left[:whole, :], right[:whole, :])
     products = xp.matmul(
-        xp.matrix_transpose(xp.reshape(left[:whole, :], (runs, run_rows, c))),
-        xp.reshape(right[:whole, :], (runs, run_rows, s)),
+        xp.matrix_transpose(xp.reshape(first, (runs, run_rows, c))), xp.reshape(second, (runs, run_rows, s))
     )
     total = xp.reshape(sum_rows(xp, xp.reshape(products, (runs, c * s)), acc_dtype), (c, s))
     return total if whole == n else total + _product(xp, left[whole:, :], right[whole:, :])
 
 
 def _narrower(own: Library, s: Any, c: Any) -> bool:
-    """Say whether the right matrix is the narrower one, which should be on the left.
+    """Say whether the right matrix is the narrower one, which should be on the left. NumPy does not ask.
 
     MKL and XLA take four to twelve times as long otherwise, for 1024 features and 10 outputs; OpenBLAS does not. XLA's
     product of a vector and a matrix has an error of 1e-3 after 131,072 rows, so one column is put on the right. Sizes
     may be unknown while JAX or torch trace.
     """
-    if own.openblas or not (isinstance(s, int) and isinstance(c, int)):
+    if not (isinstance(s, int) and isinstance(c, int)):
         return False
     if own.slices_copy and 1 in (c, s):
         return c == 1 < s
     return s < c
-
-
-def _numpy_run_rows(c: int, s: int) -> int:
-    if 1 in (c, s):
-        return PRODUCT_ROWS if c * s <= NARROW_VECTOR else NUMPY_VECTOR_ROWS
-    return NUMPY_NARROW_ROWS if c * s * NUMPY_PRODUCT_ROWS <= NARROW_PRODUCT else NUMPY_PRODUCT_ROWS
 
 
 def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: int) -> Array:
