@@ -1,4 +1,4 @@
-"""What torch alone has: tensors that are no plain block of numbers."""
+"""What torch alone has: tensors that are no plain block of numbers, and autocast."""
 
 from __future__ import annotations
 
@@ -83,3 +83,48 @@ def test_from_torch_names_a_weight_that_is_not_strided(backend):
 def test_strided_tensors_of_any_strides_pass(backend):
     x = backend.xp.ones((8, 8))[::2, 1::3].T
     np.testing.assert_array_equal(fc.forward(x, backend.xp.ones((4, 2))).numpy(), np.full((3, 2), 4))
+
+
+@pytest.mark.only("torch")
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("rows", [7, 5000])
+def test_autocast_has_no_effect(backend, rng, dtype, rows):
+    """The dtypes of the arguments decide, bit for bit, in the layer as in einsum."""
+    torch = backend.xp
+    shapes = (rows, 4), (4, 3), (3,), (rows, 3)
+    X, W, B, dY = (torch.asarray(rng.normal(size=shape)).to(getattr(torch, dtype)) for shape in shapes)
+    layer = fc.FullyConnected(W, B)
+
+    def results():
+        leaf = W.clone().requires_grad_()
+        return (
+            fc.forward(X, W), fc.forward(X, W, B), layer(X), fc.grad_input(dY, W), fc.grad_weight(X, dY),
+            fc.grad_bias(dY), *fc.backward(X, W, dY), *layer.backward(X, dY), fc.forward(X, leaf),
+            fc.einsum("nc,cs->ns", X, W), fc.einsum("nc,cs,st->nt", X, W, W.T), fc.einsum("nc->c", X),
+            fc.tensordot(X, W, 1), torch.func.vmap(lambda x: fc.forward(x, W))(X[:3]),
+        )  # fmt: skip
+
+    expected = results()
+    for inner in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=inner):
+            found = results()
+            assert torch.is_autocast_enabled("cpu")
+        assert [array.dtype for array in found] == [array.dtype for array in expected]
+        for array, other in zip(found, expected, strict=True):
+            assert torch.equal(array, other)
+
+
+@pytest.mark.only("torch")
+@pytest.mark.parametrize("enabled", [False, True])
+def test_autocast_has_no_effect_on_gradients_and_compiled_functions(backend, rng, enabled):
+    torch = backend.xp
+    X, W = (torch.asarray(rng.normal(size=shape), dtype=torch.float32) for shape in ((7, 4), (4, 3)))
+    leaf = W.clone().requires_grad_()
+    torch.compiler.reset()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+        Y = fc.forward(X, leaf)
+        compiled = torch.compile(lambda x: fc.forward(x, W), backend="eager", fullgraph=True)(X)
+    Y.sum().backward()
+    assert torch.equal(leaf.grad, X.T @ torch.ones((7, 3)))
+    assert torch.equal(compiled, X @ W)
+    assert torch.equal(Y.detach(), X @ W)

@@ -6,6 +6,7 @@ Every other file asks a row and compares no names. The defaults of a row suit a 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -75,6 +76,17 @@ def _torch_layout(tensor: Any, name: str = "") -> str:
     return ""
 
 
+def _without_autocast(tensor: Any) -> AbstractContextManager[Any] | None:
+    """Return what switches torch.autocast off, if it is on for the device of a tensor."""
+    import torch
+
+    kind = tensor.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return None
+    off: AbstractContextManager[Any] = torch.autocast(kind, enabled=False)
+    return off
+
+
 @dataclass(frozen=True, kw_only=True)
 class Library:
     """What is special about one array library.
@@ -117,6 +129,9 @@ class Library:
     refusal : callable, optional
         Takes an array and its name, and writes why arrays like it are refused though their type and dtype are
         accepted; ``""`` for one that is accepted. Asked for every array in every call.
+    own_dtypes : callable, optional
+        Takes an array, and returns the context manager under which the library computes in the dtypes that it is
+        given; None where it does so already.
     calls : mapping of str to str
         How messages write calls of functions of the standard: NumPy before 2.0 and PyTorch have no ``astype``.
     to_numpy : callable
@@ -138,6 +153,7 @@ class Library:
     diagonal: Callable[[Any, int], Any] | None = None
     is_known: Callable[[Any], bool] = lambda size: True
     refusal: Callable[..., str] | None = None
+    own_dtypes: Callable[[Any], AbstractContextManager[Any] | None] | None = None
     calls: Mapping[str, str] = field(default_factory=lambda: _OF_THE_STANDARD)
     to_numpy: Callable[[Any], NumPyArray] = _through_the_standard
 
@@ -168,6 +184,7 @@ ROWS = (
         diagonal=lambda array, count: _diagonal_last(array, count).movedim(-1, 0),
         is_known=_known_to_torch,
         refusal=_torch_layout,
+        own_dtypes=_without_autocast,
         calls={**_LIKE_NUMPY, "astype": "{name}.to(torch.{argument})"},
         to_numpy=lambda array: np.asarray(array.detach().cpu().resolve_neg()),
     ),

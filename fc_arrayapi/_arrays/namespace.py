@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import array_api_compat
@@ -18,6 +19,8 @@ Namespace = Any
 _OF_TYPE: dict[type, Namespace] = {}
 # Whether arrays of a type are made of blocks.
 _LAZY: dict[type, bool] = {}
+# The array types whose library may compute in other dtypes than it is given, with `Library.own_dtypes`.
+CASTING: dict[type, Callable[[Array], AbstractContextManager[Any] | None]] = {}
 # Each dtype with its equal in native byte order, in which NumPy computes.
 _NATIVE: dict[tuple[str, Any], Any] = {}
 
@@ -80,6 +83,8 @@ def of(array: Array, name: str = "array") -> Namespace:
             raise TypeError(refusal)
     if kind not in _LAZY:
         _LAZY[kind] = own.chunked
+        if own.own_dtypes is not None:
+            CASTING[kind] = own.own_dtypes
     return xp
 
 

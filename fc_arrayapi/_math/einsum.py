@@ -7,7 +7,7 @@ from typing import Any
 
 from .._arrays import advice, namespace
 from .._arrays.libraries import library
-from .._arrays.namespace import Array, Namespace, keep
+from .._arrays.namespace import CASTING, Array, Namespace, keep
 from .._arrays.text import shape_text, with_article
 from .lowering import Step, lower
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
@@ -27,6 +27,9 @@ def einsum(
             raise TypeError  # _prepared names the operand
     except (AttributeError, KeyError, TypeError):
         operands, xp, equation, step = _prepared(subscripts, operands)
+    if type(operands[0]) in CASTING and (in_own_dtypes := CASTING[type(operands[0])](operands[0])):
+        with in_own_dtypes:
+            return einsum(subscripts, operands, optimize)
     for operand, axis, other, other_axis in equation.equal:
         if operands[operand].shape[axis] != operands[other].shape[other_axis]:
             check_sizes(subscripts, equation, operands)

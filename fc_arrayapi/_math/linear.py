@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._arrays.namespace import Array, Namespace, cast
+from .._arrays.namespace import CASTING, Array, Namespace, cast
 from .checks import check_acc_dtype, check_backward, check_forward, check_grad_bias, check_grad_input, check_grad_weight
 from .equations import FORWARD, GRAD_INPUT, sum_dtypes
 from .lowering import lower
@@ -23,6 +23,9 @@ _product, _product_with_transpose = lower(FORWARD), lower(GRAD_INPUT)
 def forward(X: Array, W: Array, B: Array | None = None) -> Array:
     """Return Y = XW + B."""
     xp = check_forward(X, W, B)
+    if type(X) in CASTING and (in_own_dtypes := CASTING[type(X)](X)):
+        with in_own_dtypes:
+            return forward(X, W, B)
     if B is not None and B.dtype != W.dtype:
         W = wide_weight(xp, X, W, B)
     Y = _product(xp, X if X.ndim == 2 else rows(xp, X), W)
@@ -34,18 +37,27 @@ def forward(X: Array, W: Array, B: Array | None = None) -> Array:
 def grad_input(dY: Array, W: Array) -> Array:
     """Return dX."""
     xp = check_grad_input(dY, W)
+    if type(dY) in CASTING and (in_own_dtypes := CASTING[type(dY)](dY)):
+        with in_own_dtypes:
+            return grad_input(dY, W)
     return unrows(xp, _product_with_transpose(xp, rows(xp, dY), W), dY)
 
 
 def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
     """Return dW; without `rounded` in the dtype of its sums, to be added to other partial sums."""
     xp = check_grad_weight(X, dY)
+    if type(X) in CASTING and (in_own_dtypes := CASTING[type(X)](X)):
+        with in_own_dtypes:
+            return grad_weight(X, dY, acc_dtype=acc_dtype, rounded=rounded)
     return _grad_weight(xp, rows(xp, X), rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
 
 
 def grad_bias(dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
     """Return dB; `rounded` as in `grad_weight`."""
     xp = check_grad_bias(dY)
+    if type(dY) in CASTING and (in_own_dtypes := CASTING[type(dY)](dY)):
+        with in_own_dtypes:
+            return grad_bias(dY, acc_dtype=acc_dtype, rounded=rounded)
     return _grad_bias(xp, rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
 
 
@@ -54,6 +66,9 @@ def backward(
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Return dX, dW and dB, and None for those that are not in `needs`."""
     xp = check_backward(X, W, dY)
+    if type(X) in CASTING and (in_own_dtypes := CASTING[type(X)](X)):
+        with in_own_dtypes:
+            return backward(X, W, dY, needs, acc_dtype)
     acc_dtype = check_acc_dtype(xp, acc_dtype)
     x, dy = rows(xp, X), rows(xp, dY)
     return (
