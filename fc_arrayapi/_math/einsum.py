@@ -29,7 +29,7 @@ def einsum(
         operands, xp, equation, step = _prepared(subscripts, operands)
     if type(operands[0]) in CASTING and (in_own_dtypes := CASTING[type(operands[0])](operands[0])):
         with in_own_dtypes:
-            return einsum(subscripts, operands, optimize)
+            return einsum(subscripts, operands, optimize, memory_limit)
     for operand, axis, other, other_axis in equation.equal:
         if operands[operand].shape[axis] != operands[other].shape[other_axis]:
             check_sizes(subscripts, equation, operands)
