@@ -10,6 +10,7 @@ import tomllib
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.assertions import refused
 from helpers.backends import BACKENDS, FAILS, NOT_TESTED, chosen, gpu_found
@@ -117,11 +118,12 @@ def test_importing_the_package_imports_no_optional_library():
     assert run.stdout.strip() == "[]"
 
 
-def test_a_missing_dask_is_named(monkeypatch):
+def test_a_missing_dask_is_named(monkeypatch, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((4, 3)))
     monkeypatch.setitem(sys.modules, "dask", None)
     monkeypatch.setitem(sys.modules, "dask.array", None)
     with refused(ImportError, "chunked arrays", "Dask", "pip install 'dask[array]'"):
-        fc.compute(1.0)
+        fc.open_array(tmp_path / "x.npy")
 
 
 def test_public_names_are_there_and_documented():

@@ -33,10 +33,11 @@ def open_a_file_cut_short(folder, patch):
     open_module._open(str(folder / "X.npy"))
 
 
-def compute_without_dask(folder, patch):
+def open_without_dask(folder, patch):
+    np.save(folder / "X.npy", X)
     patch.setitem(sys.modules, "dask", None)
     patch.setitem(sys.modules, "dask.array", None)
-    fc.compute(1.0)
+    fc.open_array(folder / "X.npy")
 
 
 def open_hdf5_without_a_name(folder, patch):
@@ -80,7 +81,7 @@ def test_sentences_about_results(backend, tmp_path, call, sentence):
             ValueError,
             "{folder}/X.npy: has 1000 bytes, its header requires 4928: the file is truncated",
         ),
-        (compute_without_dask, ImportError, "chunked arrays need Dask: pip install 'dask[array]'"),
+        (open_without_dask, ImportError, "chunked arrays need Dask: pip install 'dask[array]'"),
         (
             open_hdf5_without_a_name,
             ValueError,
