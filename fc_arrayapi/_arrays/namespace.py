@@ -114,7 +114,7 @@ def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] 
     """
     spaces = [of(array, name) for name, array in zip(names, arrays, strict=True)]
     first = spaces[0]
-    if len(lifted) == len(names) and library(first).own_arrays:
+    if set(names) <= set(lifted) and library(first).own_arrays:
         first = next((xp for xp in spaces if is_chunked(xp)), first)
     for name, array, xp in zip(names, arrays, spaces, strict=True):
         if is_chunked(xp) and array._meta is None:  # under query planning, where Dask could not infer it
