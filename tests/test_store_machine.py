@@ -35,8 +35,8 @@ class Numbers:
 
     shape, dtype, ndim = (ROWS, 3), np.dtype(float), 2
 
-    def __init__(self, value, fail_at=None):
-        self.value, self.fail_at, self.reads = value, fail_at, np.zeros(ROWS, int)
+    def __init__(self, value):
+        self.value, self.fail_at, self.reads = value, None, np.zeros(ROWS, int)
 
     def __dask_tokenize__(self):
         return ("Numbers", self.value)
@@ -47,6 +47,10 @@ class Numbers:
             raise RuntimeError("this block cannot be read")
         self.reads[index[0]] += 1
         return np.full((len(rows), 3), self.value)
+
+
+# One for each name: under query planning the first array of a name is taken for every other.
+SOURCES = {value: Numbers(value) for value in (1.0, 2.0)}
 
 
 class Store(RuleBasedStateMachine):
@@ -82,7 +86,7 @@ class Store(RuleBasedStateMachine):
         return FileExistsError if self.target is not None and not overwrite else None
 
     @rule(
-        value=st.sampled_from([1.0, 2.0]),
+        value=st.sampled_from(sorted(SOURCES)),
         fail_at=st.none() | st.integers(0, ROWS - 1),
         killed_at_the_end=st.booleans(),
         resume=st.booleans(),
@@ -91,7 +95,8 @@ class Store(RuleBasedStateMachine):
     def store(self, value, fail_at, killed_at_the_end, resume, overwrite):
         if self.unfinished is not None and (resume or overwrite) and not self.foreign and self.target is None:
             self.target, self.aside = self.aside, None  # put back
-        source = Numbers(value, fail_at)
+        source = SOURCES[value]
+        source.fail_at, source.reads[:] = fail_at, 0
         x = self.xp.from_array(source, chunks=(BLOCK, -1))
         options = {"resume": resume, "overwrite": overwrite}
         refused = self.refusal(value, resume, overwrite)
