@@ -394,6 +394,131 @@ def test_a_chunk_that_expands_to_more_than_its_size_is_refused(tmp_path, compres
         fc.open_array(path).compute(scheduler="sync")
 
 
+def zstd_shard(bomb, *, entries=None, checksum=True):
+    """Return a shard of two chunks, of which the first is a bomb."""
+    import google_crc32c
+
+    index = np.asarray(entries or [0, len(bomb), 2**64 - 1, 2**64 - 1], "<u8").tobytes()
+    return bomb + index + (google_crc32c.value(index).to_bytes(4, "little") if checksum else b"")
+
+
+BYTES_CODEC, CRC = {"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}
+ZSTD_CODEC = {"name": "zstd", "configuration": {"level": 0, "checksum": False}}
+WITHOUT_SIZE = b"\x28\xb5\x2f\xfd\x00\x58" + 15 * b"\x02\x00\x10\x00" + b"\x03\x00\x10\x00"  # of a zstd frame, 2 MiB
+
+
+def sharded(*codecs, shape=(2, 4), index=(BYTES_CODEC, CRC)):
+    return {
+        "name": "sharding_indexed",
+        "configuration": {"chunk_shape": shape, "codecs": codecs, "index_codecs": index, "index_location": "end"},
+    }
+
+
+def packer(name, **configuration):
+    return [BYTES_CODEC, {"name": name, "configuration": configuration}]
+
+
+def codec_2(**codecs):
+    return {"filters": None, "compressor": None, **codecs}
+
+
+RAW = {"format": 3, "filters": [{"id": 33}]}
+IN_SHARD = sharded(BYTES_CODEC, ZSTD_CODEC)
+LARGE = 2 * 10**8
+# For an array of 4 x 4 numbers the codecs, and how a chunk of 200 MB is made of them, of what numcodecs has.
+BOMBS = {
+    "a shard in a shard": (
+        [sharded(sharded(BYTES_CODEC, ZSTD_CODEC), shape=(4, 4))],
+        lambda n: zstd_shard(n.zstd, entries=[0, len(n.zstd) + 36, 0, 0]),
+    ),
+    "a shard, encoded": ([IN_SHARD, CRC], lambda n: zstd_shard(n.zstd) + bytes(4)),
+    "a shard without a checksum": (
+        [sharded(BYTES_CODEC, ZSTD_CODEC, index=[BYTES_CODEC])],
+        lambda n: zstd_shard(n.zstd, checksum=False),
+    ),
+    "after a transposition": (
+        [{"name": "transpose", "configuration": {"order": [1, 0]}}, IN_SHARD],
+        lambda n: zstd_shard(n.zstd),
+    ),
+    "entries that overlap": ([IN_SHARD], lambda n: zstd_shard(n.zstd, entries=[0, 2**62, 0, len(n.zstd)])),
+    "not the first frame": ([BYTES_CODEC, ZSTD_CODEC], lambda n: n.Zstd().encode(bytes(128)) + n.zstd),
+    "behind a frame that is skipped": (
+        [BYTES_CODEC, ZSTD_CODEC],
+        lambda n: b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd" + n.zstd,
+    ),
+    "many frames without a size": ([BYTES_CODEC, ZSTD_CODEC], lambda n: 100 * WITHOUT_SIZE),
+    "with a checksum": ([BYTES_CODEC, ZSTD_CODEC, CRC], lambda n: n.zstd + bytes(4)),
+    "before a shuffle": (
+        [BYTES_CODEC, ZSTD_CODEC, *packer("numcodecs.shuffle", elementsize=1)[1:]],
+        lambda n: n.zstd,
+    ),
+    "gzip": (packer("gzip", level=1), lambda n: n.GZip(1).encode(bytes(LARGE))),
+    "zlib": (packer("numcodecs.zlib"), lambda n: n.Zlib(1).encode(bytes(LARGE))),
+    "bz2": (packer("numcodecs.bz2"), lambda n: n.BZ2().encode(bytes(LARGE))),
+    "lzma": (packer("numcodecs.lzma"), lambda n: n.LZMA(preset=0).encode(bytes(LARGE))),
+    "several streams": (packer("numcodecs.bz2"), lambda n: 100 * n.BZ2().encode(bytes(LARGE // 100))),
+    "a filter of format 2": (codec_2(filters=[{"id": "zstd"}]), lambda n: n.zstd),
+    "raw lzma": (codec_2(compressor={"id": "lzma", **RAW}), lambda n: n.LZMA(**RAW).encode(bytes(LARGE))),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of codecs that are in no specification
+@pytest.mark.parametrize("how", BOMBS)
+def test_no_form_of_a_chunk_hides_its_size(tmp_path, monkeypatch, how):
+    import numcodecs
+
+    monkeypatch.setattr(numcodecs, "zstd", numcodecs.Zstd().encode(bytes(LARGE)))
+    codecs, make = BOMBS[how]
+    chunk = make(numcodecs)
+    path = tmp_path / "x.zarr"
+    path.mkdir()
+    if isinstance(codecs, dict):
+        (path / ".zarray").write_text(
+            json.dumps(
+                {"zarr_format": 2, "shape": [4, 4], "chunks": [4, 4], "order": "C", "dtype": "<f8", "fill_value": 0}
+                | codecs
+            )
+        )
+        (path / "0.0").write_bytes(chunk)
+    else:
+        grid = {"name": "regular", "configuration": {"chunk_shape": [4, 4]}}
+        (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [4, 4], GRID: grid, "codecs": codecs}))
+        (path / "c" / "0").mkdir(parents=True)
+        (path / "c" / "0" / "0").write_bytes(chunk)
+    with memory_below(20 * MEGABYTE), refused(ValueError, str(path)) as raised:
+        fc.open_array(path).compute(scheduler="sync")
+    assert any(words in str(raised.value) for words in ("may expand to", "write it with"))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of codecs that are in no specification
+def test_every_usual_form_of_compression_is_read(tmp_path):
+    import numcodecs
+    from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
+    from zarr.codecs import numcodecs as in_3
+
+    three = [
+        [ZstdCodec(checksum=True)], [GzipCodec()], [BloscCodec(cname="zstd")], [ZstdCodec(), Crc32cCodec()],
+        [in_3.LZ4()],
+        [in_3.Shuffle(elementsize=8), in_3.Zlib()], [in_3.BZ2()], [in_3.LZMA()], [in_3.GZip(), in_3.Fletcher32()],
+    ]  # fmt: skip
+    two = [
+        numcodecs.Blosc(), numcodecs.Zstd(), numcodecs.Zlib(), numcodecs.GZip(), numcodecs.LZ4(), numcodecs.BZ2(),
+        numcodecs.LZMA(), numcodecs.LZMA(**RAW),
+    ]  # fmt: skip
+    forms = [{"compressors": codecs} for codecs in three]
+    forms += [{"compressors": codecs, "shards": (40_000, 4)} for codecs in three]
+    forms += [{"compressors": codec, "zarr_format": 2} for codec in two]
+    filters = [numcodecs.Delta("f8"), numcodecs.Shuffle(8)]
+    forms.append({"compressors": numcodecs.Zlib(), "filters": filters, "zarr_format": 2})
+    noise = np.random.default_rng(0).random((40_000, 4)).astype("f2").astype("f8")
+    for number, form in enumerate(forms):
+        for name, data in (("noise", noise), ("constant", np.full_like(noise, 7))):
+            path = tmp_path / f"{number}-{name}.zarr"
+            zarr.create_array(path, data=data, chunks=(10_000, 4), **form)
+            for rows in (10_000, 40_000):
+                np.testing.assert_allclose(fc.open_array(path, rows=rows).compute(), data, rtol=1e-12, atol=1e-12)
+
+
 def test_a_well_compressed_array_is_read(tmp_path):
     for number, form in enumerate(({}, {"shards": (10**6, 4)}, {"zarr_format": 2})):
         zarr.create_array(tmp_path / f"{number}.zarr", shape=(10**6, 4), chunks=(5 * 10**5, 4), dtype="f8", **form)[
