@@ -58,9 +58,26 @@ def of_its_own_token(da, folder):
     return da.from_array(Source(X), chunks=(10, 6))
 
 
+def of_tri(da, folder):
+    return da.tri(100, 6, chunks=10)
+
+
+def of_a_masked_array(da, folder):
+    return da.ma.filled(da.from_array(np.ma.masked_greater(X, 3), chunks=(10, 6)), 0)
+
+
+def of_an_argument(da, folder):
+    return of_open_array(da, folder).map_blocks(np.add, X[:10])
+
+
+def of_a_part(da, folder):
+    return da.from_array(np.arange(1800.0).reshape(300, 6)[::3], chunks=(10, 4))
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        of_an_argument, of_a_part,
         of_open_array, of_numpy, of_a_memmap, of_a_function_of_another, of_ones, of_zeros, of_a_number, of_a_generator,
         of_a_random_state, of_its_own_token,
     ],
@@ -69,6 +86,12 @@ def test_a_source_whose_name_is_made_from_its_content(backend, tmp_path, make):
     x = make(backend.xp, tmp_path)
     fc.store({tmp_path / "y.npy": fc.forward(x, W.astype(x.dtype)), tmp_path / "x.zarr": x}, resume=True)
     np.testing.assert_array_equal(read(tmp_path / "x.zarr"), x.compute())
+
+
+@pytest.mark.parametrize("make", [of_tri, of_a_masked_array])
+@pytest.mark.needs("other_sources")
+def test_a_source_that_query_planning_lacks(backend, tmp_path, make):
+    test_a_source_whose_name_is_made_from_its_content(backend, tmp_path, make)
 
 
 def of_zarr(da, folder):
@@ -105,6 +128,26 @@ def of_a_reader(da, folder):
     return da.map_blocks(lambda: np.load(folder / "x.npy"), chunks=((100,), (6,)), dtype=X.dtype)
 
 
+def of_an_argument_that_is_a_file(da, folder):
+    file = zarr.create_array(folder / "x.zarr", data=X[:10])
+    return da.from_array(X, chunks=(10, 6)).map_blocks(lambda block, added: block + 0 * added[:], file, dtype=X.dtype)
+
+
+def of_a_keyword_that_is_a_file(da, folder):
+    added = h5py.File(folder / "x.h5", "w").create_dataset("x", data=X[:10])
+    return da.from_array(X, chunks=(10, 6)).map_blocks(lambda block, w: block + 0 * w[:], w=added, dtype=X.dtype)
+
+
+def of_a_class_that_reads(da, folder):
+    np.save(folder / "x.npy", X)
+    file = str(folder / "x.npy")
+    return da.map_blocks(np.memmap, file, X.dtype, "r", 128, X.shape, chunks=((100,), (6,)), dtype=X.dtype)
+
+
+def of_a_dataset_that_was_computed(da, folder):
+    return of_hdf5(da, folder).persist()
+
+
 def of_what_was_computed(da, folder):
     return of_zarr(da, folder).persist()
 
@@ -120,6 +163,10 @@ def of_what_was_computed(da, folder):
         (of_a_stack, "from-npy-stack"),
         (of_a_reader, "of_a_reader"),
         (of_what_was_computed, "from-zarr"),
+        (of_an_argument_that_is_a_file, "zarr.core.array.Array"),
+        (of_a_keyword_that_is_a_file, "h5py._hl.dataset.Dataset"),
+        (of_a_class_that_reads, "memmap"),
+        (of_a_dataset_that_was_computed, "array-"),
     ],
 )
 @pytest.mark.needs("other_sources")

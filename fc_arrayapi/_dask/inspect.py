@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from . import cluster
 
@@ -35,27 +36,40 @@ def changeable_source(array: Array) -> str | None:
     from dask.core import get_dependencies
 
     graph = dict(array.__dask_graph__())
+    wholes: dict[str, Any] = {}
     for key, task in graph.items():
-        if get_dependencies(graph, key):
-            continue
+        inner = bool(get_dependencies(graph, key))
         name = str(key[0] if isinstance(key, tuple) else key)
-        whole = list(_parts(task))
-        for part in whole:
-            # Arrays among the arguments of a function are small, and the name is made of all arguments.
-            known = isinstance(part, np.ndarray) and (len(whole) > 1 or _HASHED.fullmatch(name))
+        parts = list(_parts(task))
+        for part in parts:
+            if inner and callable(part):  # what a function does to its arguments is in the name
+                continue
+            if isinstance(part, np.ndarray) and not inner and len(parts) == 1:
+                # One NumPy array is cut into views; blocks that were computed before are arrays of their own.
+                known = _HASHED.fullmatch(name) and wholes.setdefault(name, _whole(part)) is _whole(part)
+            else:  # arrays among the arguments of a function are small, and the name is made of all arguments
+                known = isinstance(part, np.ndarray)
             if not (known or _repeats(part)):
                 what = getattr(part, "__qualname__", "") or f"{type(part).__module__}.{type(part).__qualname__}"
                 return f"{what} ({name})"
     return None
 
 
+def _whole(block: NumPyArray) -> Any:
+    """Return the array of which a block is a view, or the block itself."""
+    while isinstance(block.base, np.ndarray):
+        block = block.base
+    return block
+
+
 def _repeats(part: Any) -> bool:
     """Say whether a function or a value is the same in each run in which the array has the same name."""
-    if isinstance(part, type) or hasattr(type(part), "__dask_tokenize__"):
+    if hasattr(type(part), "__dask_tokenize__"):
         return True
     if callable(part):
         module = getattr(part, "__module__", None) or type(part).__module__
-        return bool(_REPEATABLE.match(module)) and getattr(part, "__name__", "") not in _READERS
+        known = _REPEATABLE.match(module) or (isinstance(part, type) and module == "builtins")
+        return bool(known) and getattr(part, "__name__", "") not in _READERS
     if type(part).__name__ == "Future":  # of a cluster, which has computed it from nobody knows what
         return False
     return isinstance(part, np.generic) or not (hasattr(part, "shape") and hasattr(part, "dtype"))
@@ -68,7 +82,7 @@ def _parts(task: Any) -> Iterator[Any]:
     if isinstance(task, (tuple, list, set)):
         for part in task:
             yield from _parts(part)
-    elif hasattr(task, "func"):  # a task, or a functools.partial
+    elif hasattr(task, "func") and hasattr(task, "args"):  # a task, or a functools.partial
         yield from _parts(task.func)
         yield from _parts(task.args)
         yield from _parts(getattr(task, "kwargs", None) or getattr(task, "keywords", None) or ())
