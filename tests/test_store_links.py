@@ -93,6 +93,47 @@ def test_a_link_in_an_unfinished_result_is_not_followed(backend, tmp_path, suffi
 
 
 @SUFFIXES
+def test_a_hard_link_in_an_unfinished_result_is_not_written_through(backend, tmp_path, suffix, victim):
+    path = tmp_path / f"y{suffix}"
+    x, work = unfinished_result(backend, path)
+    place = work / "data" / "c.9.0" if suffix == ".zarr" else work / "data"
+    other = tmp_path / "other"
+    if suffix == ".zarr":
+        place.unlink(missing_ok=True)
+        os.link(victim / "thesis.txt", place)
+        other = victim / "thesis.txt"
+    else:
+        os.link(place, other)
+    before = other.read_bytes()
+    with own_threads(), pytest.raises(OSError, match="hard link") as raised:
+        fc.store({path: x}, resume=True)
+    (place,) = path.with_name(path.name + PART).glob("*/data/c.9.0" if suffix == ".zarr" else "*/data")  # now
+    assert str(place) in str(raised.value)
+    assert other.read_bytes() == before
+    place.unlink() if suffix == ".zarr" else other.unlink()
+    fc.store({path: x}, resume=True)
+    np.testing.assert_array_equal(read(path), X)
+
+
+@SUFFIXES
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_in_the_place_of_the_replaced_array_is_not_lost(backend, tmp_path, suffix, exists):
+    path = tmp_path / f"y{suffix}"
+    x, work = unfinished_result(backend, path)
+    if exists:
+        fc.store({tmp_path / f"z{suffix}": x})
+        (tmp_path / f"z{suffix}").rename(path)
+    thesis = work.parent / "old" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    for options in OPTIONS:
+        with nothing_computes(backend), refused(FileExistsError, str(thesis.parent), "did not write", "move it away"):
+            fc.store({path: x}, **options)
+    assert thesis.read_text() == "years of work"
+    assert path.exists() == exists
+
+
+@SUFFIXES
 @pytest.mark.parametrize("what", ["folder", "data"])
 def test_a_link_that_appears_during_the_pass_is_not_followed(backend, tmp_path, suffix, what, victim):
     path = tmp_path / f"y{suffix}"

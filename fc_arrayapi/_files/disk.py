@@ -68,7 +68,8 @@ def unfollowed(path: str, flags: int) -> int:
     """Open a file of an unfinished result for `open`, as its `opener`, and follow no link on the way.
 
     The folder in which the result lies is the user's choice and may be reached through links. From the folder
-    that ends with UNFINISHED on, each step is opened relative to the one before.
+    that ends with UNFINISHED on, each step is opened relative to the one before. A file with two names is not
+    written to.
     """
     if os.open not in os.supports_dir_fd:  # pragma: no cover - Windows
         return os.open(path, flags | _BINARY, 0o666)
@@ -80,9 +81,19 @@ def unfollowed(path: str, flags: int) -> int:
             inner = os.open(part, os.O_RDONLY | _OPENS_FOLDER | _NOFOLLOW, dir_fd=folder)
             os.close(folder)
             folder = inner
-        return os.open(parts[-1], flags | _NOFOLLOW | _NONBLOCK, 0o666, dir_fd=folder)
+        opened = os.open(parts[-1], flags & ~os.O_TRUNC | _NOFOLLOW | _NONBLOCK, 0o666, dir_fd=folder)
     finally:
         os.close(folder)
+    try:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            if os.fstat(opened).st_nlink > 1:
+                raise OSError(errno.EMLINK, f"is a hard link to a file with another name: move it away: {path}")
+            if flags & os.O_TRUNC:
+                os.ftruncate(opened, 0)
+    except BaseException:
+        os.close(opened)
+        raise
+    return opened
 
 
 def target_path(path: AnyPath) -> Path:

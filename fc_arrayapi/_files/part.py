@@ -114,6 +114,10 @@ class PartFolder:
                 raise self._foreign(self.path / name, kind)
             if name != OLD:
                 self._check_pass(self.path / name, writer)
+            elif not writer.is_folder:  # a file is replaced in one step
+                raise self._foreign(self.path / name, kind)
+            elif foreign := writer.foreign(self.path / name):
+                raise self._foreign(foreign, kind_at(foreign))
 
     def _check_pass(self, folder: Path, writer: Writer) -> None:
         for name in os.listdir(folder):
