@@ -567,6 +567,18 @@ def test_parts_that_are_links(tmp_path):
     assert open_module._open(str(tmp_path / "other")).shape == (20, 4)
 
 
+def test_folders_in_a_zarr_array_that_lie_deep(tmp_path, monkeypatch):
+    path = tmp_path / "x.zarr"
+    zarr.create_array(path, data=X, chunks=(2, 4))
+    monkeypatch.chdir(path)
+    for _ in range(1200):
+        os.mkdir("n")
+        os.chdir("n")
+    with refused(ValueError, str(path), "deep") as raised:
+        open_module._open(str(path))
+    assert len(str(raised.value)) < LONGEST
+
+
 @pytest.mark.parametrize("what", ["zarr.json", "c/3/0", "c"])
 def test_links_in_a_zarr_array(tmp_path, what):
     path, outside = tmp_path / "x.zarr", tmp_path / "outside"

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .disk import size_at
-from .source import Source, brief, check_unchanged, file_state, naming_damage, one_of, slice_range
+from .source import MOST_AXES, Source, brief, check_unchanged, file_state, naming_damage, one_of, slice_range
 from .zarr_store import METADATA, check_is_file, open_zarr, zarr_module
 
 # The attribute of a Zarr array of `store`, which wrote every chunk: one that is missing was lost.
@@ -135,12 +135,14 @@ def _is_whole(array: Any) -> bool:
     )
 
 
-def _files(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """Yield every file of a Zarr array, and refuse links and what is no regular file."""
+def _files(folder: str | Path, depth: int = 0) -> Iterator[os.DirEntry[str]]:
+    """Yield every file of a Zarr array; refuse links, what is no regular file, and folders deeper than chunks lie."""
+    if depth > MOST_AXES + 1:
+        raise ValueError(f"{brief(folder)}: is a folder too deep in a Zarr array for a chunk: move it away")
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                yield from _files(entry.path)
+                yield from _files(entry.path, depth + 1)
             else:
                 check_is_file(entry.path)
                 yield entry
