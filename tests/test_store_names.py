@@ -21,7 +21,7 @@ from helpers.results import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import part, unfinished
+from fc_arrayapi._files import unfinished, unfinished_folder
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -150,7 +150,7 @@ def test_the_folder_of_a_complete_result_is_removed_after_a_kill(backend, tmp_pa
     path = tmp_path / f"x{suffix}"
     fc.store({path: backend.asarray(X)})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(part.shutil, "rmtree", lambda *_, **__: 1 / 0)
+        patch.setattr(unfinished_folder.shutil, "rmtree", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fc.store({path: backend.asarray(X + 1)}, overwrite=True)
     assert path.with_name(path.name + PART).exists()

@@ -12,7 +12,7 @@ For a moment ``old`` lies beside that folder: the Zarr array that is replaced, u
 process is killed in that moment, the next call puts it back.
 
 Each pass takes a new random name. Blocks that are still being written when a pass fails find their folder gone, and
-cannot write into the next pass. part.py keeps that folder.
+cannot write into the next pass. unfinished_folder.py keeps that folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .._dask import blocks
 from .._dask.inspect import changeable_source
 from .disk import FILE, FOLDER, atomic_write, flush, kind_at, unfollowed
 from .npy import NpyWriter
-from .part import DATA, FINGERPRINT, FINISHED, OLD, STATE, PartFolder
+from .unfinished_folder import DATA, FINGERPRINT, FINISHED, OLD, STATE, UnfinishedFolder
 from .writer import Bounds, Writer
 from .zarr_writer import ZarrWriter
 
@@ -68,7 +68,7 @@ class UnfinishedResult:
 
     def __init__(self, path: Path, array: Array, options: Options = PYTHON) -> None:
         self.path, self.options = path, options
-        self.folder = PartFolder(path)
+        self.folder = UnfinishedFolder(path)
         self.old = self.folder.path / OLD
         self.fingerprint: dict[str, Any] = {
             "shape": list(map(int, array.shape)),

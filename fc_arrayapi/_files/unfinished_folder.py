@@ -19,7 +19,7 @@ DATA, FINGERPRINT, FINISHED, STATE = "data", "fingerprint.json", "finished", "st
 _RECORD = re.compile(rf"{re.escape(FINGERPRINT)}|{FINISHED}|{STATE}|\.fc_arrayapi-[0-9a-f]+\.part")
 
 
-class PartFolder:
+class UnfinishedFolder:
     """The folder ``y.npy.fc_arrayapi.part`` beside ``y.npy``.
 
     Once it is open, its entries are renamed and removed relative to it, so that a link that is put in its place is not
