@@ -93,10 +93,11 @@ WRITERS: dict[str, tuple[Callable[[Path, Rows, bool], None], str]] = {
     "np.save": (np_save, "y.npy"),
     "Dask's to_zarr": (to_zarr, "y.zarr"),
 }
+SIGNALS = {signal.SIGTERM, signal.SIGINT}
 FAULTS = ("SIGKILL", "SIGTERM", "Ctrl-C", "full disk", "removed folder", "two writers")
 
 
-def value_at(path: Path) -> float | None:
+def value_of(path: Path) -> float | None:
     """Return the number of which a whole file consists, nan for a file that is torn, None if there is none."""
     if not os.path.lexists(path):
         return None
@@ -108,21 +109,45 @@ def value_at(path: Path) -> float | None:
     return float(array[0, 0]) if whole and array[0, 0] != 0 else np.nan  # 0: what was never written
 
 
-def run(write: Callable[[Path, Rows, bool], None], path: Path, x: Rows, again: bool) -> int:
-    """Start a writer in a process forked from this one, which has no threads, and return the process."""
+def fork(call: Callable[[], Any]) -> int:
+    """Call a function in a process forked from this one, and return the process.
+
+    This one has no threads, and begins none: zarr would, so files are read in forked processes too. Signals wait
+    until the new process can receive them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     process = os.fork()
     if process:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return process
     code = 1
-    with contextlib.suppress(BaseException):
+    try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1), os.dup2(silence, 2)
-        dask.config.set(num_workers=2)
-        write(path, x, again)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        call()
         code = 0
-    os._exit(code)
+    finally:
+        os._exit(code)
+
+
+def value_at(path: Path) -> float | None:
+    """Return `value_of` a path, read in another process."""
+    reader, writer = os.pipe()
+    process = fork(lambda: os.write(writer, repr(value_of(path)).encode()))
+    os.close(writer)
+    with open(reader, "rb") as file:
+        said = file.read().decode()
+    ended(process)
+    return None if said == "None" else float(said)
+
+
+def run(write: Callable[[Path, Rows, bool], None], path: Path, x: Rows, again: bool) -> int:
+    """Start a writer in another process, with two threads, and return the process."""
+    dask.config.set(num_workers=2)
+    return fork(lambda: write(path, x, again))
 
 
 def ended(process: int, seconds: float = 30) -> int:

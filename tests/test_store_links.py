@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from helpers.batches import X
 from helpers.results import PART, Source, break_off_at_the_end, lazy, names, own_threads, read
 
 import fc_arrayapi as fc
+from fc_arrayapi._files import unfinished
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -376,6 +378,21 @@ def test_a_pass_whose_folder_is_removed_says_so(backend, tmp_path, suffix):
     with own_threads(), refused(FileNotFoundError, f"{path}{PART}", "removed", "anew"):
         fc.store({path: lazy(backend, Remover(X))})
     fc.store({path: lazy(backend, Source(X))})
+    np.testing.assert_array_equal(read(path), X)
+
+
+@SUFFIXES
+def test_a_folder_that_is_removed_after_the_result_has_its_name_is_no_failure(backend, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"y{suffix}"
+    remove = unfinished.UnfinishedResult.remove
+
+    def too_late(result):
+        shutil.rmtree(path.with_name(path.name + PART))
+        remove(result)
+
+    monkeypatch.setattr(unfinished.UnfinishedResult, "remove", too_late)
+    fc.store({path: backend.asarray(X)})
+    assert names(tmp_path) == [path.name]
     np.testing.assert_array_equal(read(path), X)
 
 

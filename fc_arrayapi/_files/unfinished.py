@@ -17,6 +17,7 @@ cannot write into the next pass. unfinished_folder.py keeps that folder.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -225,8 +226,9 @@ class UnfinishedResult:
 
     def remove(self) -> None:
         """Remove the folder of a committed result; without a fingerprint, the rest is not taken for a result."""
-        (self.work / FINGERPRINT).unlink()
-        self.folder.remove()
+        with contextlib.suppress(FileNotFoundError):  # someone else was faster
+            (self.work / FINGERPRINT).unlink()
+            self.folder.remove()
 
 
 def write_block(block: Array, place: Bounds, writer: Writer, where: str) -> None:
