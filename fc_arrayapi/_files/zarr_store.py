@@ -13,8 +13,8 @@ from .zarr_chunks import Chunks
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 
 # Metadata of an array take a few hundred bytes, and longer where it has attributes. JSON takes up to 25 times its
-# length in memory.
-METADATA_BYTES = 2**22
+# length in memory, and zarr half a second for a megabyte.
+METADATA_BYTES = 2**20
 
 
 def zarr_module() -> Any:
