@@ -356,7 +356,8 @@ def test_a_zarr_shape_of_too_many_axes(tmp_path):
     assert len(str(raised.value)) < LONGEST
 
 
-def test_opening_costs_what_is_there_and_not_what_is_claimed(tmp_path):
+@pytest.mark.only("dask.array")
+def test_opening_costs_what_is_there_and_not_what_is_claimed(backend, tmp_path):
     """A process opens 300 files whose metadata claim anything, within 200 MB and a second for each."""
     script = Path(__file__).parent / "helpers" / "fuzz_metadata.py"
     arguments = [sys.executable, str(script), str(tmp_path), "0", "300"]
@@ -365,8 +366,9 @@ def test_opening_costs_what_is_there_and_not_what_is_claimed(tmp_path):
     assert found.returncode == 0, found.stderr
 
 
+@pytest.mark.only("dask.array")
 @pytest.mark.parametrize("compressor", ["zstd", "blosc", "lz4", "shards", "two", "no size"])
-def test_a_chunk_that_expands_to_more_than_its_size_is_refused(tmp_path, compressor):
+def test_a_chunk_that_expands_to_more_than_its_size_is_refused(backend, tmp_path, compressor):
     """32 KB would become 1 GB, 200 MB for lz4, which compresses less."""
     from numcodecs import LZ4, Blosc, Zstd
 
@@ -462,9 +464,10 @@ BOMBS = {
 }
 
 
+@pytest.mark.only("dask.array")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of codecs that are in no specification
 @pytest.mark.parametrize("how", BOMBS)
-def test_no_form_of_a_chunk_hides_its_size(tmp_path, monkeypatch, how):
+def test_no_form_of_a_chunk_hides_its_size(backend, tmp_path, monkeypatch, how):
     import numcodecs
 
     monkeypatch.setattr(numcodecs, "zstd", numcodecs.Zstd().encode(bytes(LARGE)))
@@ -490,8 +493,9 @@ def test_no_form_of_a_chunk_hides_its_size(tmp_path, monkeypatch, how):
     assert any(words in str(raised.value) for words in ("may expand to", "write it with"))
 
 
+@pytest.mark.only("dask.array")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of codecs that are in no specification
-def test_every_usual_form_of_compression_is_read(tmp_path):
+def test_every_usual_form_of_compression_is_read(backend, tmp_path):
     import numcodecs
     from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
     from zarr.codecs import numcodecs as in_3
@@ -519,7 +523,8 @@ def test_every_usual_form_of_compression_is_read(tmp_path):
                 np.testing.assert_allclose(fc.open_array(path, rows=rows).compute(), data, rtol=1e-12, atol=1e-12)
 
 
-def test_a_well_compressed_array_is_read(tmp_path):
+@pytest.mark.only("dask.array")
+def test_a_well_compressed_array_is_read(backend, tmp_path):
     for number, form in enumerate(({}, {"shards": (10**6, 4)}, {"zarr_format": 2})):
         zarr.create_array(tmp_path / f"{number}.zarr", shape=(10**6, 4), chunks=(5 * 10**5, 4), dtype="f8", **form)[
             :
@@ -527,7 +532,8 @@ def test_a_well_compressed_array_is_read(tmp_path):
         np.testing.assert_array_equal(fc.open_array(tmp_path / f"{number}.zarr")[-2:].compute(), 7)
 
 
-def test_a_header_of_version_3_is_read(tmp_path):
+@pytest.mark.only("dask.array")
+def test_a_header_of_version_3_is_read(backend, tmp_path):
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x03\x00" + npy(header=shaped(b"10"), data=bytes(80))[8:])
     assert fc.open_array(tmp_path / "x.npy").shape == (10,)
     with open(tmp_path / "y.npy", "wb") as file:
@@ -535,7 +541,8 @@ def test_a_header_of_version_3_is_read(tmp_path):
     np.testing.assert_array_equal(fc.open_array(tmp_path / "y.npy").compute(), X)
 
 
-def test_as_many_blocks_as_dask_can_hold(tmp_path):
+@pytest.mark.only("dask.array")
+def test_as_many_blocks_as_dask_can_hold(backend, tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "int8", (open_module.MOST_BLOCKS + 1, 1))
     assert fc.open_array(tmp_path / "x.npy", rows=2).numblocks == (open_module.MOST_BLOCKS // 2 + 1, 1)
     with refused(ValueError, str(tmp_path / "x.npy"), str(open_module.MOST_BLOCKS), "increase rows"):

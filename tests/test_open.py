@@ -383,6 +383,7 @@ def test_folders_of_parts_that_do_not_fit_together(tmp_path, x):
         open_module._open(str(path))
 
 
+@pytest.mark.only("dask.array")
 @pytest.mark.parametrize(
     ("names", "facts"),
     [
@@ -393,7 +394,7 @@ def test_folders_of_parts_that_do_not_fit_together(tmp_path, x):
         (["train-0", "train-1", "test-0"], ("test-0.npy", "train-0.npy", "list of paths")),
     ],
 )
-def test_a_folder_whose_order_is_not_plain_is_refused(tmp_path, x, names, facts):
+def test_a_folder_whose_order_is_not_plain_is_refused(backend, tmp_path, x, names, facts):
     for name in names:
         np.save(tmp_path / f"{name}.npy", x)
     with refused(ValueError, str(tmp_path), *facts):
@@ -402,8 +403,9 @@ def test_a_folder_whose_order_is_not_plain_is_refused(tmp_path, x, names, facts)
     assert listed.shape == (len(names) * len(x), 8)
 
 
+@pytest.mark.only("dask.array")
 @pytest.mark.parametrize("names", [["p01", "p02", "p10"], ["0", "1", "2"], ["a-1-2", "a-1-3", "a-2-1"], ["only"]])
-def test_a_folder_whose_order_is_plain_is_read_in_it(tmp_path, names):
+def test_a_folder_whose_order_is_plain_is_read_in_it(backend, tmp_path, names):
     for number, name in enumerate(names):
         np.save(tmp_path / f"{name}.npy", np.full((3, 2), number))
     opened = fc.open_array(tmp_path)
@@ -422,7 +424,8 @@ def test_bytes_without_a_dtype_are_refused(tmp_path, dtype, name):
             fc.open_array(path)
 
 
-def test_a_list_of_paths_is_read_in_its_order(tmp_path, x):
+@pytest.mark.only("dask.array")
+def test_a_list_of_paths_is_read_in_its_order(backend, tmp_path, x):
     paths = [write_npy(tmp_path, x), str(write_zarr(tmp_path, x + 1)), write_hdf5(tmp_path, x + 2)]
     X = fc.open_array(paths, rows=100)
     np.testing.assert_array_equal(X.compute(), np.concatenate([x, x + 1, x + 2]))

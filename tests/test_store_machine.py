@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import dask
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -72,6 +71,11 @@ class Store(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             shutil.rmtree(self.folder)
 
+    def one_by_one(self):
+        import dask
+
+        return dask.config.set(scheduler="sync")
+
     def data(self):
         (data,) = self.part.glob("*/data")
         return data
@@ -101,7 +105,7 @@ class Store(RuleBasedStateMachine):
         options = {"resume": resume, "overwrite": overwrite}
         refused = self.refusal(value, resume, overwrite)
         kept = self.finished if resume and self.unfinished == value else np.zeros(ROWS, int)
-        with dask.config.set(scheduler="sync"):
+        with self.one_by_one():
             if refused:
                 with pytest.raises(refused):
                     fc.store({self.path: x}, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dask
 import h5py
 import numpy as np
 import pytest
@@ -114,8 +113,10 @@ def of_a_name(da, folder):
 
 
 def of_delayed(da, folder):
+    from dask import delayed
+
     np.save(folder / "x.npy", X)
-    return da.from_delayed(dask.delayed(np.load, pure=True)(str(folder / "x.npy")), X.shape, X.dtype)
+    return da.from_delayed(delayed(np.load, pure=True)(str(folder / "x.npy")), X.shape, X.dtype)
 
 
 def of_a_stack(da, folder):
