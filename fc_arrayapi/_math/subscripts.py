@@ -205,7 +205,7 @@ def _indices(name: str, value: Any) -> list[Any]:
     indices = []
     for index in value:
         try:
-            if isinstance(index, bool):
+            if isinstance(index, bool) or str(getattr(index, "dtype", "")) == "bool":  # of NumPy, which only warns
                 raise TypeError
             indices.append(index if index is ... else operator.index(index))
         except TypeError:
