@@ -150,7 +150,7 @@ def run(write: Callable[[Path, Rows, bool], None], path: Path, x: Rows, again: b
     return fork(lambda: write(path, x, again))
 
 
-def ended(process: int, seconds: float = 30) -> int:
+def ended(process: int, seconds: float = 120) -> int:
     """Wait for a process, and return its exit status; kill one that does not end."""
     limit = time.monotonic() + seconds
     while time.monotonic() < limit:
