@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -25,8 +24,11 @@ def on_import(name: str, call: Callable[[ModuleType], None]) -> None:
         sys.meta_path.insert(0, _Watcher(name, call))
 
 
-class _Watcher(MetaPathFinder):
-    """A finder that finds nothing by itself: it lets the others find one package, and watches that being loaded."""
+class _Watcher:
+    """A finder that finds nothing by itself: it lets the others find one package, and watches that being loaded.
+
+    Not derived from importlib.abc.MetaPathFinder, whose import takes 4 ms.
+    """
 
     def __init__(self, name: str, call: Callable[[ModuleType], None]) -> None:
         self.name, self.call = name, call

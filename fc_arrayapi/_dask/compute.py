@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -82,6 +81,8 @@ _PROCESS = os.getpid()
 @contextmanager
 def _living_pool(collections: Sequence[Any]) -> Iterator[None]:
     """Give Dask new threads in a forked process, where it would wait for those of the parent for ever."""
+    from concurrent.futures import ThreadPoolExecutor  # here, since it takes 3 ms
+
     import dask
 
     threads = dask.base.get_scheduler(collections=collections) is dask.threaded.get
