@@ -154,10 +154,15 @@ def test_the_folder_of_a_complete_result_is_removed_after_a_kill(backend, tmp_pa
         with pytest.raises(ZeroDivisionError):
             fc.store({path: backend.asarray(X + 1)}, overwrite=True)
     assert path.with_name(path.name + PART).exists()
+    shutil.copytree(path.with_name(path.name + PART), tmp_path / "kept")
     with refused(FileExistsError, str(path), "already", "resume", "overwrite=True"):
         fc.store({path: backend.asarray(X + 1)}, resume=True)
-    assert names(tmp_path) == [path.name]
+    assert names(tmp_path) == ["kept", path.name]
     np.testing.assert_array_equal(read(path), X + 1)
+    (tmp_path / "kept").rename(path.with_name(path.name + PART))
+    fc.store({path: backend.asarray(X + 2)}, resume=True, overwrite=True)
+    assert names(tmp_path) == [path.name]
+    np.testing.assert_array_equal(read(path), X + 2)
 
 
 def cut_the_fingerprint(work):

@@ -174,3 +174,4 @@ class UnfinishedFolder:
     def _remove_if_empty(self) -> None:
         with contextlib.suppress(OSError):
             self.path.rmdir()
+            self.close()  # `create` makes another one
