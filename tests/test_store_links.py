@@ -17,7 +17,7 @@ from helpers.batches import X
 from helpers.results import PART, Source, break_off_at_the_end, lazy, names, own_threads, read
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import unfinished
+from fc_arrayapi._files import unfinished, unfinished_folder
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -396,6 +396,23 @@ def test_a_folder_that_is_removed_after_the_result_has_its_name_is_no_failure(ba
     np.testing.assert_array_equal(read(path), X)
 
 
+@SUFFIXES
+def test_a_pass_that_comes_a_moment_too_late_is_told_and_removes_nothing(backend, tmp_path, monkeypatch, suffix):
+    path = tmp_path / f"y{suffix}"
+    other = unfinished_folder.UnfinishedFolder(path)
+    create = unfinished_folder.UnfinishedFolder.create
+
+    def too_late(folder):
+        create(other)
+        create(folder)
+
+    monkeypatch.setattr(unfinished_folder.UnfinishedFolder, "create", too_late)
+    with refused(FileExistsError, f"{path}: another pass writes this target"):
+        fc.store({path: backend.asarray(X)}, overwrite=True)
+    assert names(tmp_path) == [path.name + PART]
+    other.close()
+
+
 RIVAL = """
 import sys
 import dask.array as da, numpy as np, fc_arrayapi as fc
@@ -428,6 +445,7 @@ def test_of_two_that_overwrite_one_target_one_wins_and_the_other_is_told(backend
         rival.stdin.write("go\n")
         rival.stdin.flush()
     said = [rival.communicate(timeout=100)[0].split() for rival in rivals]
+    assert [rival.returncode for rival in rivals] == [0, 0]
     assert set(said[0]) | set(said[1]) <= {"told", "won"}
     assert "won" in said[0] + said[1]
     assert len(np.unique(read(path))) == 1

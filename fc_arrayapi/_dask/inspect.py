@@ -70,7 +70,7 @@ def _repeats(part: Any) -> bool:
         module = getattr(part, "__module__", None) or type(part).__module__
         known = _REPEATABLE.match(module) or (isinstance(part, type) and module == "builtins")
         return bool(known) and getattr(part, "__name__", "") not in _READERS
-    if type(part).__name__ == "Future":  # of a cluster, which has computed it from nobody knows what
+    if type(part).__name__ == "Future":  # of a cluster: what it was computed from is unknown
         return False
     return isinstance(part, np.generic) or not (hasattr(part, "shape") and hasattr(part, "dtype"))
 

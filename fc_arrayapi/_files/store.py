@@ -144,7 +144,7 @@ def _prepare(results: Sequence[UnfinishedResult]) -> None:
     except BaseException as error:
         for result in begun:
             result.rollback()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, about a temporary name
             raise OSError(error.errno, error.strerror, str(begun[-1].path)) from error
         raise
 

@@ -198,9 +198,7 @@ class UnfinishedResult:
         self.folder.check(self.writer)  # the data too: a link must not get the name
         flush(self.work / FINISHED)
         self._record_state()
-        if (
-            kind_at(self.path) == FOLDER
-        ):  # which is not replaced in one step, so it is kept until the new one has its name
+        if kind_at(self.path) == FOLDER:  # not replaced in one step: it is kept until the new one has its name
             if kind_at(self.old):
                 shutil.rmtree(self.old)
             os.rename(self.path, self.old)
@@ -244,7 +242,7 @@ def write_block(block: Array, place: Bounds, writer: Writer, where: str) -> None
         if data.size:
             writer.write(data, tuple(start for start, _ in place))
     except OSError as error:
-        raise OSError(error.errno, error.strerror, where) from error
+        raise OSError(error.errno, error.strerror or str(error), where) from error
     # A line begins and ends with characters that no other has, so that one that was cut short is noticed and does not
     # spoil the next. Appending so few bytes is one step: lines of two threads or processes do not mix.
     with open(Path(writer.path).with_name(FINISHED), "ab", buffering=0, opener=unfollowed) as file:

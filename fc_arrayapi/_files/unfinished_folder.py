@@ -162,6 +162,8 @@ class UnfinishedFolder:
 
     def remove_pass(self, name: str) -> None:
         """Remove the folder of one pass, and this folder if nothing else lies in it; errors are ignored."""
+        if self._opened is None and os.open in os.supports_dir_fd:  # it is another pass's
+            return
         self._remove_tree(name, ignore_errors=True)
         self._remove_if_empty()
 
