@@ -100,14 +100,14 @@ def einsum(
     """
     if not isinstance(subscripts, str):
         subscripts, operands = from_interleaved((subscripts, *operands))
-    lazy = any(map(is_lazy, operands))
     if out is not None:
-        if lazy or is_lazy(out):
+        if any(map(is_lazy, (*operands, out))):
             raise TypeError("out: a Dask array is lazy and can't be written to: use the result that einsum returns")
         return in_memory.write_into(out, subscripts, operands, optimize, memory_limit)
-    if lazy:
+    result = in_memory.einsum(subscripts, operands, optimize, memory_limit)
+    if result is NotImplemented:
         return on_dask.einsum(subscripts, operands, optimize, memory_limit)
-    return in_memory.einsum(subscripts, operands, optimize, memory_limit)
+    return result
 
 
 def tensordot(a: ArrayT, b: StandardArray, axes: Any = 2) -> ArrayT:

@@ -1,11 +1,10 @@
-"""The layer's public functions. A Dask batch goes to the layer on Dask, any other to the layer in memory."""
+"""The layer's public functions: the layer in memory, or on Dask where that one answers NotImplemented."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, overload
 
-from ._arrays.namespace import is_lazy
 from ._arrays.types import (
     ArrayT,
     Need,
@@ -62,8 +61,8 @@ def forward(X: ArrayT, W: StandardArray, B: StandardArray | None = None) -> Arra
     array([[ 1.5,  2.5,  4.5],
            [ 3.5,  4.5, 10.5]])
     """
-    Y: ArrayT = on_dask.forward(X, W, B) if is_lazy(X) else in_memory.forward(X, W, B)
-    return Y
+    Y: ArrayT = in_memory.forward(X, W, B)
+    return on_dask.forward(X, W, B) if Y is NotImplemented else Y
 
 
 def grad_input(dY: ArrayT, W: StandardArray) -> ArrayT:
@@ -96,8 +95,8 @@ def grad_input(dY: ArrayT, W: StandardArray) -> ArrayT:
     >>> fc.grad_input(np.asarray([[1.0, 2.0]]), np.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
     array([[1., 2., 3.]])
     """
-    dX: ArrayT = on_dask.grad_input(dY, W) if is_lazy(dY) else in_memory.grad_input(dY, W)
-    return dX
+    dX: ArrayT = in_memory.grad_input(dY, W)
+    return on_dask.grad_input(dY, W) if dX is NotImplemented else dX
 
 
 def grad_weight(X: ArrayT, dY: StandardArray, *, acc_dtype: Any = None) -> ArrayT:
@@ -133,9 +132,8 @@ def grad_weight(X: ArrayT, dY: StandardArray, *, acc_dtype: Any = None) -> Array
     array([[31.],
            [42.]])
     """
-    wing = on_dask if is_lazy(X) else in_memory
-    dW: ArrayT = wing.grad_weight(X, dY, acc_dtype=acc_dtype)
-    return dW
+    dW: ArrayT = in_memory.grad_weight(X, dY, acc_dtype=acc_dtype)
+    return on_dask.grad_weight(X, dY, acc_dtype=acc_dtype) if dW is NotImplemented else dW
 
 
 def grad_bias(dY: ArrayT, *, acc_dtype: Any = None) -> ArrayT:
@@ -165,9 +163,8 @@ def grad_bias(dY: ArrayT, *, acc_dtype: Any = None) -> ArrayT:
     >>> fc.grad_bias(np.asarray([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
-    wing = on_dask if is_lazy(dY) else in_memory
-    dB: ArrayT = wing.grad_bias(dY, acc_dtype=acc_dtype)
-    return dB
+    dB: ArrayT = in_memory.grad_bias(dY, acc_dtype=acc_dtype)
+    return on_dask.grad_bias(dY, acc_dtype=acc_dtype) if dB is NotImplemented else dB
 
 
 @overload
@@ -244,5 +241,5 @@ def backward(
            [20.]]), array([10.]))
     """
     needs = check_needs(needs)
-    wing = on_dask if is_lazy(X) else in_memory
-    return Gradients(*wing.backward(X, W, dY, needs, acc_dtype))
+    grads = in_memory.backward(X, W, dY, needs, acc_dtype)
+    return Gradients(*(on_dask.backward(X, W, dY, needs, acc_dtype) if grads is NotImplemented else grads))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from numbers import Integral
+from sys import modules
 from typing import Any, TypeVar
 
 import numpy as np
@@ -53,9 +55,7 @@ def _diagonal_last(array: Any, count: int) -> Any:
 
 
 def _known_to_torch(size: Any) -> bool:
-    import torch
-
-    if not torch.compiler.is_compiling():
+    if not modules["torch"].compiler.is_compiling():
         return True
     from torch.fx.experimental.symbolic_shapes import has_static_value
 
@@ -76,6 +76,19 @@ def _torch_layout(tensor: Any, name: str = "") -> str:
     return ""
 
 
+def _plain_in_torch(*tensors: Any) -> bool:
+    """Say whether tensors are on one device, strided, and not under autocast. The quickest way to ask."""
+    torch = modules["torch"]  # an import would take as long as the question
+    strided = torch.strided
+    on_cpu = tensors[0].is_cpu
+    for tensor in tensors:
+        if tensor.is_cpu is not on_cpu or tensor.layout is not strided or tensor.is_nested:
+            return False
+    if on_cpu:
+        return not torch.is_autocast_enabled("cpu")
+    return _on_one_device(*tensors) and _without_autocast(tensors[0]) is None
+
+
 def _without_autocast(tensor: Any) -> AbstractContextManager[Any] | None:
     """Return what switches torch.autocast off, if it is on for the device of a tensor."""
     import torch
@@ -85,6 +98,12 @@ def _without_autocast(tensor: Any) -> AbstractContextManager[Any] | None:
         return None
     off: AbstractContextManager[Any] = torch.autocast(kind, enabled=False)
     return off
+
+
+def _on_one_device(*arrays: Any) -> bool:
+    """Say whether arrays are on one device."""
+    device = arrays[0].device
+    return all(array.device == device for array in arrays[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +120,6 @@ class Library:
         Its dtypes are NumPy's. Dask has no dtypes of its own.
     own_arrays : bool
         It is NumPy, whose arrays may stand beside a Dask batch as weights.
-    compares_devices : bool
-        The devices of two arrays can be compared before anything is computed. NumPy, Dask and mlx have one
-        device. JAX arrays have a sharding, which may differ between arrays that work together, and none while
-        they are traced: JAX itself raises an error where devices differ.
     promotes_alike : bool
         It promotes the same dtypes to the same dtype every time, so the answer can be kept. JAX's depends on
         ``jax_enable_x64``.
@@ -123,12 +138,18 @@ class Library:
         Its arrays reach PyTorch by DLPack with their dtype and device.
     diagonal : callable, optional
         Returns a view of the diagonal of the first `count` axes of an array, which becomes the first axis.
-    is_known : callable
-        Says whether an integer that stands in a shape is a number. torch.compile keeps sizes open under which it was
-        called before; a use of one as a number makes it compile anew for each size.
+    is_known : callable, optional
+        Says whether what stands in a shape is a number; None where it always is. torch.compile keeps sizes open under
+        which it was called before; a use of one as a number makes it compile anew for each size.
     refusal : callable, optional
         Takes an array and its name, and writes why arrays like it are refused though their type and dtype are
-        accepted; ``""`` for one that is accepted. Asked for every array in every call.
+        accepted; ``""`` for one that is accepted.
+    plain : callable, optional
+        Takes arrays of one type and dtype, and says whether they are on one device, none is refused, and the library
+        computes in the dtypes that it is given. Asked in every call, so it must be quick; where it says no, each array
+        is looked at. None where devices can't be compared before anything is computed. NumPy, Dask and mlx have one
+        device. JAX arrays have a sharding, which may differ between arrays that work together, and none while they are
+        traced: JAX itself raises an error where devices differ.
     own_dtypes : callable, optional
         Takes an array, and returns the context manager under which the library computes in the dtypes that it is
         given; None where it does so already.
@@ -142,7 +163,6 @@ class Library:
     chunked: bool = False
     numpy_dtypes: bool = False
     own_arrays: bool = False
-    compares_devices: bool = True
     promotes_alike: bool = False
     wide_switch: str = ""
     accurate_sum: bool = False
@@ -151,8 +171,9 @@ class Library:
     slices_copy: bool = False
     dlpack_to_torch: bool = False
     diagonal: Callable[[Any, int], Any] | None = None
-    is_known: Callable[[Any], bool] = lambda size: True
+    is_known: Callable[[Any], bool] | None = lambda size: isinstance(size, Integral)
     refusal: Callable[..., str] | None = None
+    plain: Callable[..., bool] | None = _on_one_device
     own_dtypes: Callable[[Any], AbstractContextManager[Any] | None] | None = None
     calls: Mapping[str, str] = field(default_factory=lambda: _OF_THE_STANDARD)
     to_numpy: Callable[[Any], NumPyArray] = _through_the_standard
@@ -163,17 +184,18 @@ ROWS = (
         name="numpy",
         numpy_dtypes=True,
         own_arrays=True,
-        compares_devices=False,
+        plain=None,
         promotes_alike=True,
         openblas=True,
         diagonal=_diagonal_in_numpy,
+        is_known=None,
         calls=_LIKE_NUMPY,
     ),
     Library(
         name="dask.array",
         chunked=True,
         numpy_dtypes=True,
-        compares_devices=False,
+        plain=None,
         calls=_LIKE_NUMPY,
         to_numpy=lambda array: np.asarray(array.compute()),  # numpy.asarray fails under query planning
     ),
@@ -184,13 +206,14 @@ ROWS = (
         diagonal=lambda array, count: _diagonal_last(array, count).movedim(-1, 0),
         is_known=_known_to_torch,
         refusal=_torch_layout,
+        plain=_plain_in_torch,
         own_dtypes=_without_autocast,
         calls={**_LIKE_NUMPY, "astype": "{name}.to(torch.{argument})"},
         to_numpy=lambda array: np.asarray(array.detach().cpu().resolve_neg()),
     ),
     Library(
         name="jax.numpy",
-        compares_devices=False,
+        plain=None,
         wide_switch="jax_enable_x64",
         accurate_sum=True,
         slices_copy=True,
@@ -203,13 +226,14 @@ ROWS = (
         accurate_sum=True,
         dlpack_to_torch=True,
         diagonal=lambda array, count: _diagonal_last(array, count).transpose(-1, *range(array.ndim - count)),
+        is_known=None,
         calls=_LIKE_NUMPY,
         to_numpy=lambda array: np.asarray(array.get()),
     ),
-    Library(name="array_api_strict", promotes_alike=True),
+    Library(name="array_api_strict", promotes_alike=True, is_known=None),
     Library(
         name="mlx.core",
-        compares_devices=False,
+        plain=None,
         sum_takes_dtype=False,
         calls={**_OF_THE_STANDARD, "astype": "{name}.astype({module}.{argument})"},
     ),

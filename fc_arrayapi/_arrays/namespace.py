@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,10 +17,6 @@ Namespace = Any
 
 # The namespace of each array type seen so far.
 _OF_TYPE: dict[type, Namespace] = {}
-# Whether arrays of a type are made of blocks.
-_LAZY: dict[type, bool] = {}
-# The array types whose library may compute in other dtypes than it is given, with `Library.own_dtypes`.
-CASTING: dict[type, Callable[[Array], AbstractContextManager[Any] | None]] = {}
 # Each dtype with its equal in native byte order, in which NumPy computes.
 _NATIVE: dict[tuple[str, Any], Any] = {}
 
@@ -81,17 +77,19 @@ def of(array: Array, name: str = "array") -> Namespace:
         refusal = own.refusal(array, name)
         if refusal:
             raise TypeError(refusal)
-    if kind not in _LAZY:
-        _LAZY[kind] = own.chunked
-        if own.own_dtypes is not None:
-            CASTING[kind] = own.own_dtypes
     return xp
 
 
 def is_lazy(value: Any) -> bool:
     """Say whether a value of any type is a Dask array."""
-    known = _LAZY.get(type(value))
-    return bool(array_api_compat.is_dask_array(value)) if known is None else known
+    known = _OF_TYPE.get(type(value))
+    return bool(array_api_compat.is_dask_array(value)) if known is None else library(known).chunked
+
+
+def own_dtypes(array: Array) -> AbstractContextManager[Any] | None:
+    """Return the context under which the library of an array computes in the dtypes that it is given; None without."""
+    own = library(of(array))
+    return None if own.own_dtypes is None else own.own_dtypes(array)
 
 
 def common(names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:

@@ -7,18 +7,15 @@ elsewhere) is accepted along the batch; every block is checked again when it is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .._arrays import advice, namespace
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace
 from .._arrays.text import axis_size, counted, in_code, is_unknown, shape_text
+from . import fits
 from .equations import AXES, FORWARD, GRAD_BIAS, GRAD_INPUT, GRAD_WEIGHT, GRADIENTS, axis_label
-
-# Array types and dtypes that passed, with their namespace, whether devices must be compared, and the check that each
-# single array must pass, if its library has one.
-_GOOD: dict[tuple[type, Any], tuple[Namespace, bool, Callable[..., str] | None]] = {}
 
 # How messages begin.
 _FORWARD, _GRAD_INPUT = f"forward {FORWARD}", f"grad_input {GRAD_INPUT}"
@@ -28,20 +25,18 @@ _GRAD_WEIGHT, _GRAD_BIAS = f"grad_weight {GRAD_WEIGHT}", f"grad_bias {GRAD_BIAS}
 def check_forward(X: Array, W: Array, B: Array | None) -> Namespace:
     """Check the arguments of ``forward`` and return their namespace."""
     names, arrays = (("X", "W"), (X, W)) if B is None else (("X", "W", "B"), (X, W, B))
-    xp = _alike(X, W, B) or check_arrays("forward", names, arrays, lifted=("W", "B"))
-    x, w = X.shape, W.shape
-    if not (len(x) > 0 and len(w) == 2 and x[-1] == w[0]):
-        _check_batched(_FORWARD, "X", X)
-        check_weight(_FORWARD, W)
-        _check_features(_FORWARD, "X", X, W)
-    if B is not None and B.shape != w[1:]:
+    xp = check_arrays("forward", names, arrays, lifted=("W", "B"))
+    _check_batched(_FORWARD, "X", X)
+    check_weight(_FORWARD, W)
+    _check_features(_FORWARD, "X", X, W)
+    if B is not None:
         check_bias(_FORWARD, W, B)
     return xp
 
 
 def check_grad_input(dY: Array, W: Array) -> Namespace:
     """Check the arguments of ``grad_input`` and return their namespace."""
-    xp = _alike(dY, W) or check_arrays("grad_input", ("dY", "W"), (dY, W), lifted=("W",))
+    xp = check_arrays("grad_input", ("dY", "W"), (dY, W), lifted=("W",))
     _check_batched(_GRAD_INPUT, "dY", dY)
     check_weight(_GRAD_INPUT, W)
     _check_features(_GRAD_INPUT, "dY", dY, W)
@@ -50,7 +45,7 @@ def check_grad_input(dY: Array, W: Array) -> Namespace:
 
 def check_grad_weight(X: Array, dY: Array) -> Namespace:
     """Check the arguments of ``grad_weight`` and return their namespace."""
-    xp = _alike(X, dY) or check_arrays("grad_weight", ("X", "dY"), (X, dY))
+    xp = check_arrays("grad_weight", ("X", "dY"), (X, dY))
     _check_batched(_GRAD_WEIGHT, "X", X)
     _check_batched(_GRAD_WEIGHT, "dY", dY)
     check_batch(_GRAD_WEIGHT, X, dY)
@@ -59,18 +54,14 @@ def check_grad_weight(X: Array, dY: Array) -> Namespace:
 
 def check_grad_bias(dY: Array) -> Namespace:
     """Check the argument of ``grad_bias`` and return its namespace."""
-    xp = _alike(dY, dY) or check_arrays("grad_bias", ("dY",), (dY,))
+    xp = check_arrays("grad_bias", ("dY",), (dY,))
     _check_batched(_GRAD_BIAS, "dY", dY)
     return xp
 
 
 def check_backward(X: Array, W: Array, dY: Array) -> Namespace:
     """Check the arguments of ``backward`` and return their namespace."""
-    xp = None if dY is None else _alike(X, W, dY)  # _alike ignores None
-    xp = xp or check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
-    x, w, dy = X.shape, W.shape, dY.shape
-    if len(w) == 2 and len(dy) > 0 and dy[-1] == w[1] and x == (*dy[:-1], w[0]):
-        return xp
+    xp = check_arrays("backward", ("X", "W", "dY"), (X, W, dY), lifted=("W",))
     where = "backward"
     _check_batched(where, "X", X)
     check_weight(where, W)
@@ -125,37 +116,19 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
                 f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
                 f"dtypes: {_conversion(name, array)}"
             )
-    compare_devices = library(xp).compares_devices
-    if compare_devices:
-        devices = [namespace.device(array) for array in arrays]
-        if any(d != devices[0] for d in devices):
-            on = ", ".join(f"{n} is on {d}" for n, d in zip(names, devices, strict=True))
-            raise ValueError(f"{where}: {on}: move all arrays to the device of {names[0]}")
-    if not namespace.is_chunked(xp):
-        _GOOD[type(arrays[0]), arrays[0].dtype] = xp, compare_devices, library(xp).refusal
+    check_devices(where, xp, names, arrays)
+    fits.remember(xp, arrays)
     return xp
 
 
-def _alike(first: Array, second: Array, third: Array = None) -> Namespace | None:
-    """Return the namespace of arrays of one type, dtype and device, if `check_arrays` has accepted such arrays before.
-
-    For small layers the time of each check matters.
-    """
-    kind = type(first)
-    try:
-        dtype = first.dtype
-        xp, compare_devices, refusal = _GOOD[kind, dtype]
-        if type(second) is not kind or second.dtype != dtype:
-            return None
-        if third is not None and (type(third) is not kind or third.dtype != dtype):
-            return None
-    except (AttributeError, KeyError, TypeError):  # not an array, or a dtype that cannot be hashed
-        return None
-    if compare_devices and not first.device == second.device == (second if third is None else third).device:
-        return None
-    if refusal is not None and (refusal(first) or refusal(second) or (third is not None and refusal(third))):
-        return None
-    return xp
+def check_devices(where: str, xp: Namespace, names: Sequence[str], arrays: Sequence[Array]) -> None:
+    """Check that all arrays are on one device, where that can be known before anything is computed."""
+    if library(xp).plain is None:
+        return
+    devices = [namespace.device(array) for array in arrays]
+    if any(d != devices[0] for d in devices):
+        on = ", ".join(f"{n} is on {d}" for n, d in zip(names, devices, strict=True))
+        raise ValueError(f"{where}: {on}: move all arrays to the device of {names[0]}")
 
 
 def _conversion(name: str, array: Array) -> str:

@@ -7,29 +7,31 @@ from typing import Any
 
 from .._arrays import advice, namespace
 from .._arrays.libraries import library
-from .._arrays.namespace import CASTING, Array, Namespace, keep
+from .._arrays.namespace import Array, Namespace, keep
 from .._arrays.text import shape_text, with_article
+from .checks import check_devices
 from .lowering import Step, lower
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
 
-# Subscripts with types, dtypes and ranks of operands for which only sizes are left to check, and what `Library.refusal`
-# checks.
-_READY: dict[Any, tuple[Namespace, Equation, Step | None, Callable[..., str] | None]] = {}
+# Subscripts with types, dtypes and ranks of operands for which only sizes are left to check, and `Library.plain`.
+_READY: dict[Any, tuple[Namespace, Equation, Step | None, Callable[..., bool] | None]] = {}
 
 
 def einsum(
     subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto", memory_limit: float | str | None = None
 ) -> Array:
-    """Contract arrays in memory."""
+    """Contract arrays in memory; return NotImplemented where one is lazy."""
     try:
-        xp, equation, step, refusal = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
-        if refusal is not None and any(map(refusal, operands)):
+        xp, equation, step, plain = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
+        if plain is not None and not plain(*operands):
             raise TypeError  # _prepared names the operand
     except (AttributeError, KeyError, TypeError):
+        if any(map(namespace.is_lazy, operands)):
+            return NotImplemented
         operands, xp, equation, step = _prepared(subscripts, operands)
-    if type(operands[0]) in CASTING and (in_own_dtypes := CASTING[type(operands[0])](operands[0])):
-        with in_own_dtypes:
-            return einsum(subscripts, operands, optimize, memory_limit)
+        if (in_own_dtypes := namespace.own_dtypes(operands[0])) is not None:
+            with in_own_dtypes:
+                return einsum(subscripts, operands, optimize, memory_limit)
     for operand, axis, other, other_axis in equation.equal:
         if operands[operand].shape[axis] != operands[other].shape[other_axis]:
             check_sizes(subscripts, equation, operands)
@@ -61,7 +63,7 @@ def _check_out(xp: Namespace, out: Array, shape: tuple[int, ...], like: Array) -
     if namespace.of(out, "out") is not xp:
         names = [with_article(library(space).name) for space in (namespace.of(out), xp)]
         raise TypeError(f"out is {names[0]} array, the operands are {names[1]} array each: {instead}")
-    if library(xp).compares_devices and namespace.device(out) != namespace.device(like):
+    if library(xp).plain is not None and namespace.device(out) != namespace.device(like):
         raise TypeError(f"out is on {namespace.device(out)}, the operands on {namespace.device(like)}: {instead}")
     if tuple(out.shape) != shape:
         raise ValueError(f"out has shape {shape_text(out.shape)}, the result {shape_text(shape)}: give out that shape")
@@ -82,7 +84,7 @@ def _prepared(
     xp, equation, promoted = prepare(subscripts, operands)
     step = lower(equation.text) if len(operands) <= 2 else None
     if promoted is operands:
-        ready = xp, equation, step, library(xp).refusal
+        ready = xp, equation, step, library(xp).plain
         keep(_READY, (subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]), ready)
     return promoted, xp, equation, step
 
@@ -102,6 +104,7 @@ def prepare(subscripts: str, operands: tuple[Array, ...]) -> tuple[Namespace, Eq
                 f"{shown(subscripts)}: {name} has dtype {namespace.dtype_name(operand.dtype)}; einsum takes numbers: "
                 f"{advice.to_numbers(operand, name)}"
             )
+    check_devices(shown(subscripts), xp, names, operands)
     equation = parse(subscripts, *[len(operand.shape) for operand in operands])
     dtype = operands[0].dtype
     if any(operand.dtype != dtype for operand in operands):

@@ -1,6 +1,7 @@
 """The layer in memory: checked arguments, any number of leading axes. Dask calls these functions on its blocks.
 
 Leading axes are merged into one before a product and restored after it, so each formula is a product of two matrices.
+For a Dask batch the answer is NotImplemented.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .._arrays.namespace import CASTING, Array, Namespace, cast
+from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
+from . import fits
 from .checks import check_acc_dtype, check_backward, check_forward, check_grad_bias, check_grad_input, check_grad_weight
 from .equations import FORWARD, GRAD_INPUT, sum_dtypes
 from .lowering import lower
@@ -22,10 +24,14 @@ _product, _product_with_transpose = lower(FORWARD), lower(GRAD_INPUT)
 
 def forward(X: Array, W: Array, B: Array | None = None) -> Array:
     """Return Y = XW + B."""
-    xp = check_forward(X, W, B)
-    if type(X) in CASTING and (in_own_dtypes := CASTING[type(X)](X)):
-        with in_own_dtypes:
-            return forward(X, W, B)
+    xp = fits.forward(X, W, B)
+    if xp is None:
+        if is_lazy(X):
+            return NotImplemented
+        xp = check_forward(X, W, B)
+        if (in_own_dtypes := own_dtypes(X)) is not None:
+            with in_own_dtypes:
+                return forward(X, W, B)
     if B is not None and B.dtype != W.dtype:
         W = wide_weight(xp, X, W, B)
     Y = _product(xp, X if X.ndim == 2 else rows(xp, X), W)
@@ -36,39 +42,53 @@ def forward(X: Array, W: Array, B: Array | None = None) -> Array:
 
 def grad_input(dY: Array, W: Array) -> Array:
     """Return dX."""
-    xp = check_grad_input(dY, W)
-    if type(dY) in CASTING and (in_own_dtypes := CASTING[type(dY)](dY)):
-        with in_own_dtypes:
-            return grad_input(dY, W)
+    xp = fits.grad_input(dY, W)
+    if xp is None:
+        if is_lazy(dY):
+            return NotImplemented
+        xp = check_grad_input(dY, W)
+        if (in_own_dtypes := own_dtypes(dY)) is not None:
+            with in_own_dtypes:
+                return grad_input(dY, W)
     return unrows(xp, _product_with_transpose(xp, rows(xp, dY), W), dY)
 
 
 def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
     """Return dW; without `rounded` in the dtype of its sums, to be added to other partial sums."""
-    xp = check_grad_weight(X, dY)
-    if type(X) in CASTING and (in_own_dtypes := CASTING[type(X)](X)):
-        with in_own_dtypes:
-            return grad_weight(X, dY, acc_dtype=acc_dtype, rounded=rounded)
+    xp = fits.grad_weight(X, dY)
+    if xp is None:
+        if is_lazy(X):
+            return NotImplemented
+        xp = check_grad_weight(X, dY)
+        if (in_own_dtypes := own_dtypes(X)) is not None:
+            with in_own_dtypes:
+                return grad_weight(X, dY, acc_dtype=acc_dtype, rounded=rounded)
     return _grad_weight(xp, rows(xp, X), rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
 
 
 def grad_bias(dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
     """Return dB; `rounded` as in `grad_weight`."""
-    xp = check_grad_bias(dY)
-    if type(dY) in CASTING and (in_own_dtypes := CASTING[type(dY)](dY)):
-        with in_own_dtypes:
-            return grad_bias(dY, acc_dtype=acc_dtype, rounded=rounded)
+    xp = fits.grad_bias(dY)
+    if xp is None:
+        if is_lazy(dY):
+            return NotImplemented
+        xp = check_grad_bias(dY)
+        if (in_own_dtypes := own_dtypes(dY)) is not None:
+            with in_own_dtypes:
+                return grad_bias(dY, acc_dtype=acc_dtype, rounded=rounded)
     return _grad_bias(xp, rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
 
 
-def backward(
-    X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any = None
-) -> tuple[Array | None, Array | None, Array | None]:
-    """Return dX, dW and dB, and None for those that are not in `needs`."""
-    xp = check_backward(X, W, dY)
-    if type(X) in CASTING and (in_own_dtypes := CASTING[type(X)](X)):
-        with in_own_dtypes:
-            return backward(X, W, dY, needs, acc_dtype)
+def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any = None) -> Any:
+    """Return a tuple of dX, dW and dB, with None for those that are not in `needs`."""
+    xp = fits.backward(X, W, dY)
+    if xp is None:
+        if is_lazy(X):
+            return NotImplemented
+        xp = check_backward(X, W, dY)
+        if (in_own_dtypes := own_dtypes(X)) is not None:
+            with in_own_dtypes:
+                return backward(X, W, dY, needs, acc_dtype)
     acc_dtype = check_acc_dtype(xp, acc_dtype)
     x, dy = rows(xp, X), rows(xp, dY)
     return (

@@ -6,9 +6,9 @@ opt_einsum parses the subscripts and finds the path. An index has one size: an a
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import opt_einsum
@@ -103,19 +103,28 @@ def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) 
 
 def find_path(equation: Equation, operands: Sequence[Array], optimize: Any, memory_limit: Any) -> Path:
     """Return the steps that contract three or more operands."""
+    own = library(of(operands[0]))
+    fixed = optimize is None or isinstance(optimize, (str, bool, list, tuple))  # an optimizer may find better next time
+    shapes = tuple(operand.shape for operand in operands)
+    if own.is_known is not None:
+        shapes = _assumed_shapes(equation, shapes, own.is_known)
+    if not fixed:
+        return _find_path(equation, shapes, optimize, memory_limit)
+    if type(optimize) is str and memory_limit is None:
+        key: Any = (equation, optimize, *shapes)
+    else:
+        key = (equation, type(optimize), repr(optimize), repr(memory_limit), *shapes)
+    return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, shapes, optimize, memory_limit))
+
+
+def _assumed_shapes(equation: Equation, shapes: Any, is_known: Callable[[Any], bool]) -> Any:
+    """Put ASSUMED_SIZE where a size is unknown, or open."""
     sizes: dict[str, int] = {}
-    is_known = library(of(operands[0])).is_known
-    for labels, operand in zip(equation.inputs, operands, strict=True):
-        for label, size in zip(labels, operand.shape, strict=True):
-            if isinstance(size, Integral) and is_known(size):
+    for labels, shape in zip(equation.inputs, shapes, strict=True):
+        for label, size in zip(labels, shape, strict=True):
+            if is_known(size):
                 sizes[label] = int(size)
-    known = tuple(tuple(sizes.get(label, ASSUMED_SIZE) for label in labels) for labels in equation.inputs)
-    if not (
-        optimize is None or isinstance(optimize, (str, bool, list, tuple))
-    ):  # an optimizer object may find a better path next time
-        return _find_path(equation, known, optimize, memory_limit)
-    key = (equation, known, type(optimize), repr(optimize), repr(memory_limit))
-    return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, known, optimize, memory_limit))
+    return tuple(tuple(sizes.get(label, ASSUMED_SIZE) for label in labels) for labels in equation.inputs)
 
 
 @not_traced
