@@ -81,7 +81,7 @@ def test_needs_computes_those_and_no_others(backend, batch, needs, monkeypatch):
     full = [namespace.to_numpy(part) for part in fc.backward(X, W, dY)]
     for name, module, function in (
         ("dX", in_memory, "_product_with_transpose"),
-        ("dW", in_memory, "sum_products"),
+        ("dW", in_memory, "_sum_of_products"),
         ("dB", in_memory, "sum_rows"),
     ):
         if name not in needs:

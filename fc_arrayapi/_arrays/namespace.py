@@ -267,29 +267,6 @@ def dtype_name(dtype: Any) -> str:
     return str(getattr(dtype, "name", None) or dtype).rpartition(".")[2]
 
 
-def for_blas(xp: Namespace, matrix: Array) -> Array:
-    """Return a matrix in a layout that BLAS takes; NumPy 2.0 multiplies others in a slow, less accurate loop."""
-    if not library(xp).openblas:
-        return matrix
-    (n, c), (down, across), one = matrix.shape, matrix.strides, matrix.itemsize
-    fits = (across == one and down >= c * one) or (down == one and across >= n * one)
-    return matrix if fits else np.ascontiguousarray(matrix)
-
-
-def numpy_product_in_runs(left: NumPyArray, right: NumPyArray, run_rows: int) -> NumPyArray:
-    """Return ``left.T @ right``, multiplied in runs of rows, whose few products are added in one chain.
-
-    With NumPy's own functions: those of array-api-compat take longer than such short products.
-    """
-    left, right = for_blas(np, left), for_blas(np, right)
-    (rows, c), s = left.shape, right.shape[1]
-    runs, rest = divmod(rows, run_rows)
-    first, second = (left[:-rest], right[:-rest]) if rest else (left, right)
-    products = first.reshape(runs, run_rows, c).mT @ second.reshape(runs, run_rows, s)
-    total: NumPyArray = np.add.reduce(products, axis=0)
-    return total + left[-rest:].T @ right[-rest:] if rest else total
-
-
 def cast(xp: Namespace, array: Array, dtype: Any) -> Array:
     """Return `array` in `dtype`, without a copy if it has that dtype."""
     return array if array.dtype == dtype else xp.astype(array, dtype, copy=False)

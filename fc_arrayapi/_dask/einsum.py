@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -30,7 +29,7 @@ def einsum(
     steps: Path = (((0,) * len(operands), equation.text),)
     if len(operands) > 2:
         steps = find_path(equation, operands, optimize, memory_limit)
-    for positions, step in steps:
+    for number, (positions, step) in enumerate(steps, 1):
         inputs, output = step.split("->")
         taken = [
             (*remaining.pop(position), labels) for position, labels in zip(positions, inputs.split(","), strict=True)
@@ -43,10 +42,10 @@ def einsum(
             for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
                 terms, _ = unify_chunks.merge_blocks(terms, label)
             terms = unify_chunks.limit_product(terms, output)
-        contract: Callable[..., Array] = partial(_contract_blocks, step)
-        if dtype != acc_dtype and _sums_over_blocks(terms, output):
-            contract = partial(blockwise.in_dtype, contract, acc_dtype)
-        (result,) = blockwise.contract(contract, terms, Output(tuple(output), dtype))
+        last = number == len(steps)
+        rounded = dtype == acc_dtype or (last and not _sums_over_blocks(terms, output))
+        contract = partial(_contract_blocks, step, rounded)
+        (result,) = blockwise.contract(contract, terms, Output(tuple(output), dtype if last else acc_dtype))
         remaining.append((result, any(own for _, own, _ in taken)))
     return remaining[0][0]
 
@@ -60,6 +59,6 @@ def _sums_over_blocks(terms: list[Operand], output: str) -> bool:
     )
 
 
-def _contract_blocks(step: str, *blocks: Array) -> Array:
+def _contract_blocks(step: str, rounded: bool, *blocks: Array) -> Array:
     """Contract blocks; unknown sizes are known and compared here."""
-    return in_memory.einsum(step, blocks)
+    return in_memory.einsum(step, blocks, rounded=rounded)

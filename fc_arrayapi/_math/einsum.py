@@ -8,8 +8,10 @@ from typing import Any
 from .._arrays import advice, namespace
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, keep
+from .._arrays.numpy_kernels import HALVES
 from .._arrays.text import shape_text, with_article
 from .checks import check_devices
+from .equations import sum_dtypes
 from .lowering import Step, lower
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
 
@@ -18,9 +20,16 @@ _READY: dict[Any, tuple[Namespace, Equation, Step | None, Callable[..., bool] | 
 
 
 def einsum(
-    subscripts: str, operands: tuple[Array, ...], optimize: Any = "auto", memory_limit: float | str | None = None
+    subscripts: str,
+    operands: tuple[Array, ...],
+    optimize: Any = "auto",
+    memory_limit: float | str | None = None,
+    rounded: bool = True,
 ) -> Array:
-    """Contract arrays in memory; return NotImplemented where one is lazy."""
+    """Contract arrays in memory; return NotImplemented where one is lazy.
+
+    Without `rounded`, float16 and bfloat16 come back in float32, to be added to other partial sums.
+    """
     try:
         xp, equation, step, plain = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
         if plain is not None and not plain(*operands):
@@ -31,17 +40,19 @@ def einsum(
         operands, xp, equation, step = _prepared(subscripts, operands)
         if (in_own_dtypes := namespace.own_dtypes(operands[0])) is not None:
             with in_own_dtypes:
-                return einsum(subscripts, operands, optimize, memory_limit)
+                return einsum(subscripts, operands, optimize, memory_limit, rounded)
     for operand, axis, other, other_axis in equation.equal:
         if operands[operand].shape[axis] != operands[other].shape[other_axis]:
             check_sizes(subscripts, equation, operands)
             break
     if step is not None:
-        return step(xp, *operands)
+        return step(xp, *operands, rounded)
     remaining = list(operands)
+    dtype = operands[0].dtype
+    each = rounded and not (dtype in HALVES and library(xp).openblas)  # other libraries have quick kernels of float16
     for positions, text in find_path(equation, operands, optimize, memory_limit):
-        remaining.append(lower(text)(xp, *[remaining.pop(position) for position in positions]))
-    return remaining[0]
+        remaining.append(lower(text)(xp, *[remaining.pop(position) for position in positions], each))
+    return remaining[0] if each or not rounded else namespace.cast(xp, remaining[0], sum_dtypes(xp, (dtype,))[0])
 
 
 def write_into(out: Array, subscripts: str, operands: tuple[Array, ...], *how: Any) -> Array:

@@ -12,14 +12,14 @@ from typing import Any
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
 from . import fits
 from .checks import check_acc_dtype, check_backward, check_forward, check_grad_bias, check_grad_input, check_grad_weight
-from .equations import FORWARD, GRAD_INPUT, sum_dtypes
+from .equations import FORWARD, GRAD_INPUT, GRAD_WEIGHT, sum_dtypes
 from .lowering import lower
 from .summation import sum_products, sum_rows
 
 # From this many elements on, B is added to Y in place.
 IN_PLACE_ELEMENTS = 2**16
 
-_product, _product_with_transpose = lower(FORWARD), lower(GRAD_INPUT)
+_product, _product_with_transpose, _sum_of_products = lower(FORWARD), lower(GRAD_INPUT), lower(GRAD_WEIGHT)
 
 
 def forward(X: Array, W: Array, B: Array | None = None) -> Array:
@@ -99,9 +99,10 @@ def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any
 
 
 def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any, rounded: bool = True) -> Array:
-    dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
+    if acc_dtype is None:
+        return _sum_of_products(xp, X, dY, rounded)
     total = sum_products(xp, X, dY, acc_dtype)
-    return cast(xp, total, dtype) if rounded else total
+    return cast(xp, total, sum_dtypes(xp, (X.dtype, dY.dtype))[0]) if rounded else total
 
 
 def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any, rounded: bool = True) -> Array:

@@ -13,9 +13,13 @@ import math
 from collections.abc import Callable, Sequence
 
 from .._arrays.libraries import library
-from .._arrays.namespace import Array, Namespace, cast, keep, sum_in_own_dtype
+from .._arrays.namespace import Array, Namespace, cast, keep
+from .equations import sum_dtypes
+from .products import product, summed_over_rows
+from .summation import sum_axes
 
-# Takes the namespace and the operands; the caller has checked their sizes.
+# Takes the namespace, the operands, and whether a sum of float16 or bfloat16 comes back in that dtype or in float32.
+# The caller has checked the sizes.
 Step = Callable[..., Array]
 
 _STEPS: dict[str, Step] = {}
@@ -63,11 +67,11 @@ def _one(labels: str, output: str) -> Step:
     kept = "".join(label for label in labels if label in output)
     turn = _turn([kept.index(label) for label in output])
 
-    def step(xp: Namespace, x: Array) -> Array:
+    def step(xp: Namespace, x: Array, rounded: bool = True) -> Array:
         for order, count in diagonals:
             x = _diagonal(xp, x, order, count)
         if summed:
-            x = sum_in_own_dtype(xp, x, summed)
+            x = sum_axes(xp, x, summed, rounded)
         return x if turn is None else xp.permute_dims(x, turn)
 
     return step
@@ -100,14 +104,16 @@ def _two(left: str, right: str, output: str) -> Step:
     reductions = [
         None if before == after else _one(before, after) for before, after in zip((left, right), reduced, strict=True)
     ]
-    product = _product(reduced[0], reduced[1], output)
+    multiply = _product(reduced[0], reduced[1], output)
     if reductions == [None, None]:
-        return product
+        return multiply
 
-    def step(xp: Namespace, a: Array, b: Array) -> Array:
-        a = a if reductions[0] is None else reductions[0](xp, a)
-        b = b if reductions[1] is None else reductions[1](xp, b)
-        return product(xp, a, b)
+    def step(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
+        dtypes = (a.dtype, b.dtype)
+        a = a if reductions[0] is None else reductions[0](xp, a, False)
+        b = b if reductions[1] is None else reductions[1](xp, b, False)
+        result = multiply(xp, a, b, rounded)
+        return cast(xp, result, sum_dtypes(xp, dtypes)[0]) if rounded else result
 
     return step
 
@@ -147,7 +153,7 @@ def _outer(left: str, right: str, output: str) -> Step:
             x = xp.permute_dims(x, turn)
         return x if index is None else x[index]
 
-    def step(xp: Namespace, a: Array, b: Array) -> Array:
+    def step(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
         return xp.multiply(place(xp, a, turns[0], places[0]), place(xp, b, turns[1], places[1]))
 
     return step
@@ -193,10 +199,10 @@ class _MatrixProduct:
         if simple and self.turn_result is None:  # two matrices: the layer's own equations
             turn_left = self.flip_left or self.turn_left is not None
             turn_right = self.flip_right or self.turn_right is not None
-            product = _MATRICES[turn_left, turn_right]
-            return (lambda xp, a, b: product(xp, b, a)) if self.swapped else product
+            multiply = _MATRICES[turn_left, turn_right]
+            return (lambda xp, a, b, rounded=True: multiply(xp, b, a, rounded)) if self.swapped else multiply
 
-        def general(xp: Namespace, a: Array, b: Array) -> Array:
+        def general(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
             if self.swapped:
                 a, b = b, a
             if self.turn_left is not None:
@@ -205,7 +211,7 @@ class _MatrixProduct:
                 b = xp.permute_dims(b, self.turn_right)
             a, a_free = self._merge(xp, a, self.rows, self.flip_left, left=True)
             b, b_free = self._merge(xp, b, self.columns, self.flip_right, left=False)
-            y = _matmul(xp, a, b)
+            y = product(xp, a, b, rounded)
             shape = (*a.shape[: self.batch], *a_free, *b_free)
             if y.ndim != len(shape) or self.rows > 1 or self.columns > 1:
                 y = xp.reshape(y, shape)
@@ -230,20 +236,12 @@ class _MatrixProduct:
         return x, sizes
 
 
-def _matmul(xp: Namespace, a: Array, b: Array) -> Array:
-    """Multiply matrices of two dtypes, which torch does not promote for float16 and bfloat16."""
-    if a.dtype != b.dtype:
-        dtype = xp.result_type(a.dtype, b.dtype)
-        a, b = cast(xp, a, dtype), cast(xp, b, dtype)
-    return a @ b
-
-
 # Products of two matrices, by whether the left and the right one are transposed.
 _MATRICES: dict[tuple[bool, bool], Step] = {
-    (False, False): lambda xp, a, b: a @ b if a.dtype == b.dtype else _matmul(xp, a, b),
-    (False, True): lambda xp, a, b: a @ b.T if a.dtype == b.dtype else _matmul(xp, a, b.T),
-    (True, False): lambda xp, a, b: a.T @ b if a.dtype == b.dtype else _matmul(xp, a.T, b),
-    (True, True): lambda xp, a, b: a.T @ b.T if a.dtype == b.dtype else _matmul(xp, a.T, b.T),
+    (False, False): product,
+    (False, True): lambda xp, a, b, rounded=True: product(xp, a, b.T, rounded),
+    (True, False): summed_over_rows,
+    (True, True): lambda xp, a, b, rounded=True: product(xp, a.T, b.T, rounded),
 }
 
 

@@ -9,24 +9,15 @@ section 4.2). That takes a few per cent more time and no wider dtype.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 from .._arrays.libraries import Library, library
-from .._arrays.namespace import (
-    Array,
-    Namespace,
-    cast,
-    for_blas,
-    keep,
-    numpy_product_in_runs,
-    sum_in_own_dtype,
-)
-from .equations import GRAD_WEIGHT
-from .lowering import lower
-
-_product = lower(GRAD_WEIGHT)
+from .._arrays.namespace import Array, Namespace, cast, keep, sum_in_own_dtype
+from .._arrays.numpy_kernels import CAST_ELEMENTS, HALVES, for_blas, product_in_runs, sums_in_pairs
+from .equations import sum_dtypes
 
 # A batch of up to this many rows is one call of matmul: accurate enough on every library measured.
 PLAIN_ROWS = 4096
@@ -38,6 +29,8 @@ PRODUCT_ROWS = 512
 # 64 with all sums of runs. Up to PLAIN_ROWS there are few to add, and longer runs do too, which take less time.
 NUMPY_PRODUCT_ROWS, NARROW_ROWS, LONGER_NARROW_ROWS = 4096, 256, 456
 NARROW_PRODUCT = 10**6
+# A dot product adds to 16 numbers at least, in every kernel tried. So many products of runs may be added one by one.
+DOT_ROWS, ADDED_IN_A_CHAIN = 2048, 32
 # Terms of one chain of additions in `sum_rows`; the last chain has up to twice as many.
 SUM_ROWS = 64
 # Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
@@ -50,6 +43,8 @@ LEAF_ELEMENTS = 2**22
 COPIED_ROWS = 131072
 LEAST_LEAF_ROWS = 8192
 PARTIAL_ELEMENTS = 2**20
+# Rows that are cast to a wider dtype at a time, at least.
+LEAST_CAST_ROWS = 128
 
 _ONES: dict[Any, Array] = {}
 
@@ -72,12 +67,12 @@ class Schedule(NamedTuple):
     run_rows: int = 0
 
 
-# Those of NumPy by rows, c and s: a short narrow product takes as long as to find out how it is split.
-_KEPT: dict[tuple[int, int, int], Schedule] = {}
+# Those of NumPy by rows, c, s and batch: a short narrow product takes as long as to find out how it is split.
+_KEPT: dict[tuple[int, int, int, int], Schedule] = {}
 _ONE_PRODUCT = {turned: Schedule(turned) for turned in (False, True)}
 
 
-def schedule(own: Library, rows: Any, c: Any, s: Any) -> Schedule:
+def schedule(own: Library, rows: Any, c: Any, s: Any, batch: Any = 1) -> Schedule:
     """Decide from sizes alone how `sum_products` splits a batch.
 
     Parameters
@@ -86,6 +81,8 @@ def schedule(own: Library, rows: Any, c: Any, s: Any) -> Schedule:
         The library of the matrices.
     rows, c, s : int
         The rows of both matrices and the columns of each; a tracer may leave them unknown.
+    batch : int
+        The number of such products.
 
     Returns
     -------
@@ -100,24 +97,29 @@ def schedule(own: Library, rows: Any, c: Any, s: Any) -> Schedule:
     Schedule(turned=False, leaf_rows=3000, run_rows=375)
     """
     if own.openblas and isinstance(rows, int):
-        return _KEPT.get((rows, c, s)) or keep(_KEPT, (rows, c, s), _numpy_schedule(rows, c, s))
+        key = (rows, c, s, batch)
+        return _KEPT.get(key) or keep(_KEPT, key, _numpy_schedule(*key))
     turned = _narrower(own, s, c)
     # A batch whose length is unknown while JAX or torch trace is not split.
     if not isinstance(rows, int) or rows <= (COPIED_ROWS if own.slices_copy else PLAIN_ROWS):
         return _ONE_PRODUCT[turned]
     if own.slices_copy:
         return Schedule(turned, COPIED_ROWS, COPIED_ROWS)
-    return _in_leaves(turned, c, s, PRODUCT_ROWS, LEAST_LEAF_ROWS)
+    return _in_leaves(turned, c * batch, s, PRODUCT_ROWS, LEAST_LEAF_ROWS)
 
 
-def _numpy_schedule(rows: int, c: int, s: int) -> Schedule:
+def _numpy_schedule(rows: int, c: int, s: int, batch: int) -> Schedule:
+    if c == s == 1:
+        if rows <= DOT_ROWS * ADDED_IN_A_CHAIN:
+            return Schedule(False, rows, DOT_ROWS) if rows > DOT_ROWS else _ONE_PRODUCT[False]
+        return _in_leaves(False, batch, 1, DOT_ROWS, DOT_ROWS)
     narrow = 1 in (c, s) or min(rows, PLAIN_ROWS) * c * s <= NARROW_PRODUCT
-    if rows <= (LONGER_NARROW_ROWS if narrow else PLAIN_ROWS):
+    if rows <= (LONGER_NARROW_ROWS if narrow and batch == 1 else PLAIN_ROWS):
         return _ONE_PRODUCT[False]
     if not narrow:
-        return _in_leaves(False, c, s, NUMPY_PRODUCT_ROWS, LEAST_LEAF_ROWS)
+        return _in_leaves(False, c * batch, s, NUMPY_PRODUCT_ROWS, LEAST_LEAF_ROWS)
     if rows > PLAIN_ROWS:
-        return _in_leaves(False, c, s, NARROW_ROWS, NARROW_ROWS)
+        return _in_leaves(False, c * batch, s, NARROW_ROWS, NARROW_ROWS)
     # Runs of one length, without a rest if that can be: a small product more takes long here.
     least = -(-rows // LONGER_NARROW_ROWS)
     runs = next((runs for runs in range(least, 2 * least + 1) if rows % runs == 0), least)
@@ -131,37 +133,98 @@ def _in_leaves(turned: bool, c: int, s: int, run_rows: int, least_leaf_rows: int
     return Schedule(turned, leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once)))
 
 
+def sum_axes(xp: Namespace, x: Array, axes: tuple[int, ...], rounded: bool = True) -> Array:
+    """Sum an array over axes.
+
+    Parameters
+    ----------
+    xp : namespace
+        The namespace of `x`.
+    x : array
+        Of any numeric dtype.
+    axes : tuple of int
+        The axes that go.
+    rounded : bool
+        Whether a sum of float16 or bfloat16 comes back in that dtype, or in float32.
+
+    Returns
+    -------
+    array
+    """
+    own, shape = library(xp), x.shape
+    terms = shape[axes[0]] if len(axes) == 1 else _product_of([shape[axis] for axis in axes])
+    short = not isinstance(terms, int) or terms <= 2 * SUM_ROWS
+    if own.openblas and x.dtype not in HALVES:
+        if short or sums_in_pairs(x, axes):
+            return sum_in_own_dtype(xp, x, axes)
+        if axes == (x.ndim - 2,):
+            return _sum_in_runs(xp, x)
+    dtype, acc_dtype = sum_dtypes(xp, (x.dtype,))
+    if dtype == acc_dtype and (short or own.accurate_sum):
+        return sum_in_own_dtype(xp, x, axes)
+    if short or own.accurate_sum:
+        total = xp.sum(x, axis=axes, dtype=acc_dtype)
+    else:
+        total = _sum_axis_by_axis(xp, x, axes, acc_dtype)
+    return cast(xp, total, dtype) if rounded else total
+
+
+def _product_of(sizes: list[Any]) -> Any:
+    """Multiply sizes; what is no number stays as it is."""
+    return math.prod(sizes) if all(isinstance(size, int) for size in sizes) else None
+
+
+def _sum_axis_by_axis(xp: Namespace, x: Array, axes: tuple[int, ...], acc_dtype: Any) -> Array:
+    """Sum one axis after the other, the longest one first, so that little is left for the others."""
+    left = list(range(x.ndim))
+    for axis in sorted(axes, key=lambda axis: (-x.shape[axis], axis)):
+        place = left.index(axis)
+        left.remove(axis)
+        if x.ndim == 1:
+            x = xp.reshape(sum_rows(xp, xp.reshape(x, (x.shape[0], 1)), acc_dtype), ())
+            continue
+        order = [other for other in range(x.ndim) if other != place]
+        # The last axis stays where it is, unless it is the one that is summed: memory is read along it.
+        order.insert(len(order) - 1, place)
+        if order != list(range(x.ndim)):
+            x = xp.permute_dims(x, tuple(order))
+        x = sum_rows(xp, x, acc_dtype)
+    return x
+
+
 def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
-    """Sum the rows of a matrix.
+    """Sum the rows of matrices.
 
     Parameters
     ----------
     xp : namespace
         The namespace of `rows`.
-    rows : array, shape (N, S)
+    rows : array, shape (..., N, S)
         The terms.
     acc_dtype : dtype
         The dtype of every sum.
 
     Returns
     -------
-    array, shape (S,), of `acc_dtype`
+    array, shape (..., S), of `acc_dtype`
     """
-    if library(xp).accurate_sum or not isinstance(rows.shape[0], int):
-        return xp.sum(rows, axis=0, dtype=acc_dtype)
+    if library(xp).accurate_sum or not isinstance(rows.shape[-2], int):
+        return xp.sum(rows, axis=-2, dtype=acc_dtype)
     if rows.dtype == acc_dtype:
         return _sum_in_runs(xp, rows)
     # A cast copies. It is made leaf by leaf, so that the whole batch is never copied.
-    return _pairwise(lambda leaf: _sum_in_runs(xp, cast(xp, leaf, acc_dtype)), (rows,), LEAF_ROWS)
+    leaf_rows = max(SUM_ROWS, CAST_ELEMENTS * rows.shape[-2] // max(1, math.prod(rows.shape)))
+    return _pairwise(lambda leaf: _sum_in_runs(xp, cast(xp, leaf, acc_dtype)), (rows,), leaf_rows)
 
 
 def _sum_in_runs(xp: Namespace, rows: Array) -> Array:
     """Sum runs of rows, then runs of these sums, and so on. Splitting an axis does not copy."""
-    while rows.shape[0] > 2 * SUM_ROWS:
-        n, s = rows.shape
+    while rows.shape[-2] > 2 * SUM_ROWS:
+        *batch, n, s = rows.shape
         whole = n - n % SUM_ROWS
-        sums = _sum_run(xp, xp.reshape(rows[:whole, :], (whole // SUM_ROWS, SUM_ROWS, s)))
-        rows = sums if whole == n else xp.concat([sums, rows[whole:, :]], axis=0)
+        first = rows if whole == n else rows[..., :whole, :]
+        sums = _sum_run(xp, xp.reshape(first, (*batch, whole // SUM_ROWS, SUM_ROWS, s)))
+        rows = sums if whole == n else xp.concat([sums, rows[..., whole:, :]], axis=-2)
     return _sum_run(xp, rows)
 
 
@@ -180,52 +243,91 @@ def _sum_run(xp: Namespace, rows: Array) -> Array:
 
 
 def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Array:
-    """Contract two matrices over their first axis, the batch: the einsum ``"nc,ns->cs"``.
+    """Contract matrices over their first axis, the batch: the einsum ``"nc,ns->cs"``.
 
     Parameters
     ----------
     xp : namespace
         The namespace of both arrays.
-    left, right : array, shapes (N, C) and (N, S)
+    left, right : array, shapes (..., N, C) and (..., N, S)
+        The axes before the last two are the same in both.
     acc_dtype : dtype
         The dtype of every product and sum.
 
     Returns
     -------
-    array, shape (C, S), of `acc_dtype`
+    array, shape (..., C, S), of `acc_dtype`
     """
-    turned, leaf_rows, run_rows = schedule(library(xp), left.shape[0], left.shape[1], right.shape[1])
+    own = library(xp)
+    *several, rows, c = left.shape
+    batch = math.prod(several) if several else 1
+    turned, leaf_rows, run_rows = schedule(own, rows, c, right.shape[-1], batch)
     if turned:
         left, right = right, left
-    if leaf_rows and left.shape[0] <= PLAIN_ROWS:  # a narrow product in NumPy
-        total = numpy_product_in_runs(cast(xp, left, acc_dtype), cast(xp, right, acc_dtype), run_rows)
+    narrow = not left.dtype == right.dtype == acc_dtype
+    if narrow and own.openblas:
+        total = _sum_cast_products(xp, left, right, acc_dtype)
+    elif own.openblas and 0 < leaf_rows == rows <= ADDED_IN_A_CHAIN * run_rows:  # a narrow product
+        total = product_in_runs(left, right, run_rows)
     elif leaf_rows:
-        leaf = partial(_leaf, xp, acc_dtype, run_rows)
-        total = _pairwise(leaf, (left, right), leaf_rows)
+        total = _pairwise(partial(_leaf, xp, acc_dtype, run_rows), (left, right), leaf_rows)
     else:
-        if not left.dtype == right.dtype == acc_dtype:
+        if narrow:
             left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
-        rows = left.shape[0]
-        if isinstance(rows, int) and rows > PRODUCT_ROWS:
-            left, right = for_blas(xp, left), for_blas(xp, right)
-        total = _product(xp, left, right)
-    return total.T if turned else total
+        if own.openblas and rows > PRODUCT_ROWS:
+            left, right = for_blas(left), for_blas(right)
+        total = transposed(xp, left) @ right
+    return transposed(xp, total) if turned else total
+
+
+def _sum_cast_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Array:
+    """Contract NumPy matrices of a narrower dtype: rows are cast a few at a time, and a large result has one copy.
+
+    The product of a leaf is added to a large result block by block, so that it needs no second copy either.
+    """
+    *several, rows, c = left.shape
+    s = right.shape[-1]
+    batch = math.prod(several) if several else 1
+    leaf_rows = max(LEAST_CAST_ROWS, CAST_ELEMENTS // max(1, batch * (c + s)))
+
+    def contract(first: Array, second: Array) -> Array:
+        return sum_products(xp, cast(xp, first, acc_dtype), cast(xp, second, acc_dtype), acc_dtype)
+
+    if rows <= leaf_rows or batch * c * s <= PARTIAL_ELEMENTS // 8:
+        return _pairwise(contract, (left, right), leaf_rows)
+    total = xp.zeros((*several, c, s), dtype=acc_dtype)
+    columns = max(1, PARTIAL_ELEMENTS // max(1, batch * s))
+    for row in range(0, rows, leaf_rows):
+        first, second = (cast(xp, x[..., row : row + leaf_rows, :], acc_dtype) for x in (left, right))
+        for column in range(0, c, columns):
+            total[..., column : column + columns, :] += contract(first[..., column : column + columns], second)
+    return total
 
 
 def _leaf(xp: Namespace, acc_dtype: Any, run_rows: int, left: Array, right: Array) -> Array:
     """Contract one leaf: the products of its runs, then their sum."""
-    left, right = (for_blas(xp, cast(xp, matrix, acc_dtype)) for matrix in (left, right))
-    (n, c), s = left.shape, right.shape[1]
+    left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
+    if library(xp).openblas:
+        left, right = for_blas(left), for_blas(right)
+    *several, n, c = left.shape
+    s = right.shape[-1]
     runs = n // run_rows
     if runs < 2:
-        return _product(xp, left, right)
+        return transposed(xp, left) @ right
     whole = runs * run_rows
-    first, second = (left, right) if whole == n else (left[:whole, :], right[:whole, :])
+    first, second = (left, right) if whole == n else (left[..., :whole, :], right[..., :whole, :])
     products = xp.matmul(
-        xp.matrix_transpose(xp.reshape(first, (runs, run_rows, c))), xp.reshape(second, (runs, run_rows, s))
+        xp.matrix_transpose(xp.reshape(first, (*several, runs, run_rows, c))),
+        xp.reshape(second, (*several, runs, run_rows, s)),
     )
-    total = xp.reshape(sum_rows(xp, xp.reshape(products, (runs, c * s)), acc_dtype), (c, s))
-    return total if whole == n else total + _product(xp, left[whole:, :], right[whole:, :])
+    total = sum_rows(xp, xp.reshape(products, (*several, runs, c * s)), acc_dtype)
+    total = xp.reshape(total, (*several, c, s))
+    return total if whole == n else total + transposed(xp, left[..., whole:, :]) @ right[..., whole:, :]
+
+
+def transposed(xp: Namespace, matrix: Array) -> Array:
+    """Exchange the last two axes; ``.T`` is the quickest way for a matrix."""
+    return matrix.T if matrix.ndim == 2 else xp.matrix_transpose(matrix)
 
 
 def _narrower(own: Library, s: Any, c: Any) -> bool:
@@ -244,10 +346,10 @@ def _narrower(own: Library, s: Any, c: Any) -> bool:
 
 def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: int) -> Array:
     """Add ``leaf(*arrays)`` over runs of at most `leaf_rows` rows, in pairs."""
-    rows = arrays[0].shape[0]
+    rows = arrays[0].shape[-2]
     if rows <= leaf_rows:
         return leaf(*arrays)
     # All leaves are whole but the last.
     half = -(-rows // leaf_rows) // 2 * leaf_rows
-    first = _pairwise(leaf, tuple(a[:half, :] for a in arrays), leaf_rows)
-    return first + _pairwise(leaf, tuple(a[half:, :] for a in arrays), leaf_rows)
+    first = _pairwise(leaf, tuple(a[..., :half, :] for a in arrays), leaf_rows)
+    return first + _pairwise(leaf, tuple(a[..., half:, :] for a in arrays), leaf_rows)
