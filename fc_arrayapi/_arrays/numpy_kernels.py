@@ -12,6 +12,8 @@ from .libraries import NumPyArray
 
 # Dtypes in which NumPy multiplies and adds without BLAS. Other libraries that have them have kernels for them.
 HALVES = frozenset({np.dtype("float16"), np.dtype("float16").newbyteorder()})
+# Real dtypes in which BLAS multiplies.
+OF_BLAS = frozenset({np.dtype("float32"), np.dtype("float64")})
 # Elements that are cast to a wider dtype at a time: 4 MiB in float32.
 CAST_ELEMENTS = 2**20
 
@@ -45,13 +47,23 @@ def product_in_runs(left: NumPyArray, right: NumPyArray, run_rows: int) -> NumPy
     With NumPy's own functions: those of array-api-compat take longer than such short products.
     """
     left, right = for_blas(left), for_blas(right)
-    *several, rows, c = left.shape
-    s = right.shape[-1]
+    (rows, c), s = left.shape, right.shape[1]
     runs, rest = divmod(rows, run_rows)
-    first, second = (left[..., :-rest, :], right[..., :-rest, :]) if rest else (left, right)
-    products = first.reshape(*several, runs, run_rows, c).mT @ second.reshape(*several, runs, run_rows, s)
-    total: NumPyArray = np.add.reduce(products, axis=-3)
-    return total + left[..., -rest:, :].mT @ right[..., -rest:, :] if rest else total
+    first, second = (left[:-rest], right[:-rest]) if rest else (left, right)
+    products = first.reshape(runs, run_rows, c).mT @ second.reshape(runs, run_rows, s)
+    total: NumPyArray = np.add.reduce(products, axis=0)
+    return total + left[-rest:].T @ right[-rest:] if rest else total
+
+
+def dot_in_runs(a: NumPyArray, b: NumPyArray, run: int) -> NumPyArray:
+    """Return the dot products of vectors (..., K), as pairwise sums of the products of short runs."""
+    *several, k = a.shape
+    runs, rest = divmod(k, run)
+    whole = runs * run
+    first, second = (a[..., :whole], b[..., :whole]) if rest else (a, b)
+    products = first.reshape(*several, runs, 1, run) @ second.reshape(*several, runs, run, 1)
+    total: NumPyArray = np.add.reduce(products[..., 0, 0], axis=-1)
+    return total + (a[..., None, whole:] @ b[..., whole:, None])[..., 0, 0] if rest else total
 
 
 def cast_in_runs(a: NumPyArray, b: NumPyArray, acc_dtype: Any, dtype: Any) -> NumPyArray:

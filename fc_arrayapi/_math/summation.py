@@ -16,7 +16,15 @@ from typing import Any, NamedTuple
 
 from .._arrays.libraries import Library, library
 from .._arrays.namespace import Array, Namespace, cast, keep, sum_in_own_dtype
-from .._arrays.numpy_kernels import CAST_ELEMENTS, HALVES, for_blas, product_in_runs, sums_in_pairs
+from .._arrays.numpy_kernels import (
+    CAST_ELEMENTS,
+    HALVES,
+    OF_BLAS,
+    dot_in_runs,
+    for_blas,
+    product_in_runs,
+    sums_in_pairs,
+)
 from .equations import sum_dtypes
 
 # A batch of up to this many rows is one call of matmul: accurate enough on every library measured.
@@ -29,8 +37,8 @@ PRODUCT_ROWS = 512
 # 64 with all sums of runs. Up to PLAIN_ROWS there are few to add, and longer runs do too, which take less time.
 NUMPY_PRODUCT_ROWS, NARROW_ROWS, LONGER_NARROW_ROWS = 4096, 256, 456
 NARROW_PRODUCT = 10**6
-# A dot product adds to 16 numbers at least, in every kernel tried. So many products of runs may be added one by one.
-DOT_ROWS, ADDED_IN_A_CHAIN = 2048, 32
+# A dot product adds to 16 numbers at least, in every kernel tried.
+DOT_ROWS = 2048
 # Terms of one chain of additions in `sum_rows`; the last chain has up to twice as many.
 SUM_ROWS = 64
 # Rows of one leaf of the pairwise sum. Its partial products hold at most PARTIAL_ELEMENTS
@@ -109,10 +117,6 @@ def schedule(own: Library, rows: Any, c: Any, s: Any, batch: Any = 1) -> Schedul
 
 
 def _numpy_schedule(rows: int, c: int, s: int, batch: int) -> Schedule:
-    if c == s == 1:
-        if rows <= DOT_ROWS * ADDED_IN_A_CHAIN:
-            return Schedule(False, rows, DOT_ROWS) if rows > DOT_ROWS else _ONE_PRODUCT[False]
-        return _in_leaves(False, batch, 1, DOT_ROWS, DOT_ROWS)
     narrow = 1 in (c, s) or min(rows, PLAIN_ROWS) * c * s <= NARROW_PRODUCT
     if rows <= (LONGER_NARROW_ROWS if narrow and batch == 1 else PLAIN_ROWS):
         return _ONE_PRODUCT[False]
@@ -155,10 +159,10 @@ def sum_axes(xp: Namespace, x: Array, axes: tuple[int, ...], rounded: bool = Tru
     terms = shape[axes[0]] if len(axes) == 1 else _product_of([shape[axis] for axis in axes])
     short = not isinstance(terms, int) or terms <= 2 * SUM_ROWS
     if own.openblas and x.dtype not in HALVES:
+        if axes == (x.ndim - 2,) and x.dtype in OF_BLAS:
+            return _sum_in_runs(xp, x)  # with few rows too it takes less time than numpy.sum
         if short or sums_in_pairs(x, axes):
             return sum_in_own_dtype(xp, x, axes)
-        if axes == (x.ndim - 2,):
-            return _sum_in_runs(xp, x)
     dtype, acc_dtype = sum_dtypes(xp, (x.dtype,))
     if dtype == acc_dtype and (short or own.accurate_sum):
         return sum_in_own_dtype(xp, x, axes)
@@ -260,14 +264,16 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     """
     own = library(xp)
     *several, rows, c = left.shape
-    batch = math.prod(several) if several else 1
-    turned, leaf_rows, run_rows = schedule(own, rows, c, right.shape[-1], batch)
+    s = right.shape[-1]
+    narrow = not left.dtype == right.dtype == acc_dtype
+    if own.openblas and c == s == 1 and not narrow:
+        return dot_in_runs(left[..., 0], right[..., 0], DOT_ROWS)[..., None, None]
+    turned, leaf_rows, run_rows = schedule(own, rows, c, s, math.prod(several) if several else 1)
     if turned:
         left, right = right, left
-    narrow = not left.dtype == right.dtype == acc_dtype
     if narrow and own.openblas:
         total = _sum_cast_products(xp, left, right, acc_dtype)
-    elif own.openblas and 0 < leaf_rows == rows <= ADDED_IN_A_CHAIN * run_rows:  # a narrow product
+    elif leaf_rows and rows <= PLAIN_ROWS:  # a narrow product in NumPy
         total = product_in_runs(left, right, run_rows)
     elif leaf_rows:
         total = _pairwise(partial(_leaf, xp, acc_dtype, run_rows), (left, right), leaf_rows)
