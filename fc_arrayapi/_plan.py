@@ -11,6 +11,7 @@ from . import _linear
 from ._arrays import namespace
 from ._arrays.libraries import library
 from ._arrays.namespace import Array, Namespace
+from ._arrays.numpy_kernels import CAST_ELEMENTS
 from ._arrays.text import size_text
 from ._arrays.types import StandardArray
 from ._dask import blocks, inspect, unify_chunks
@@ -18,7 +19,7 @@ from ._dask import linear as layer_on_dask
 from ._files.open import BLOCK_BYTES, source_of
 from ._math import checks
 from ._math.equations import AXES, GRADIENTS, axis_label, result_dtype, sum_dtypes
-from ._math.summation import Schedule, schedule
+from ._math.summation import Schedule, rows_cast_at_once, schedule
 
 # With many blocks below this size, the millisecond that Dask spends on the tasks of a block dominates.
 SMALL_BLOCK = 8 * 2**20
@@ -161,8 +162,8 @@ class _Sizes:
     blocks: int
     itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
     acc_itemsize: int  # of the partial sums of dW
-    product_row: int  # bytes of a row that is converted before the product for Y or dX
-    sum_row: int  # bytes of a row of X and of dY that are converted before the product for dW
+    converted: float  # bytes that are converted at a time before the product for Y or dX
+    converted_for_sum: float  # bytes of X and of dY that are converted at a time before the product for dW
     cut: Schedule  # of the sum of dW over a block
 
     @classmethod
@@ -181,15 +182,22 @@ class _Sizes:
         dtypes = {name: array.dtype for name, array in given.items()}
         results = ("Y",) if dY is None else GRADIENTS
         dtypes |= {name: result_dtype(xp, name, given) for name in results}
-        acc_dtype, sum_row = X.dtype, 0
+        own, acc_dtype, for_sum, rows_for_sum = library(xp), X.dtype, 0, rows
         if dY is not None:
             acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype))[1]
-            sum_row = _converted(xp, X.dtype, acc_dtype, C) + _converted(xp, dY.dtype, acc_dtype, S)
-        operand, result = ("X", "Y") if dY is None else ("dY", "dX")
-        product_row = _converted(xp, dtypes[operand], dtypes[result], C if dY is None else S)
+            for_sum = _converted(xp, X.dtype, acc_dtype, C) + _converted(xp, dY.dtype, acc_dtype, S)
+            if for_sum and own.openblas:
+                rows_for_sum = min(rows, rows_cast_at_once(C + S))
+        (operand, result), features_in = (("X", "Y"), C) if dY is None else (("dY", "dX"), S)
+        for_product = _converted(xp, dtypes[operand], dtypes[result], features_in)
+        rows_for_product = min(rows, CAST_ELEMENTS // max(1, C + S)) if own.openblas else rows
         itemsize = {name: _itemsize(xp, dtype) for name, dtype in dtypes.items()}
-        cut, N = schedule(library(xp), int(rows) if rows == rows else rows, C, S), math.prod(X.shape[:-1])
-        return cls(N, C, S, *features, rows, blocks, itemsize, _itemsize(xp, acc_dtype), product_row, sum_row, cut)
+        cut = schedule(own, int(rows_for_sum) if rows == rows else rows, C, S)
+        N = math.prod(X.shape[:-1])
+        return cls(
+            N, C, S, *features, rows, blocks, itemsize, _itemsize(xp, acc_dtype),
+            rows_for_product * for_product, rows_for_sum * for_sum, cut,
+        )  # fmt: skip
 
     @property
     def results(self) -> tuple[str, ...]:
@@ -221,9 +229,11 @@ class _Sizes:
         if self.results == ("Y",):
             return 0, 0
         if not self.cut.leaf_rows:
-            return 0, self.rows * self.sum_row
+            return 0, self.converted_for_sum
         rows = min(self.rows, self.cut.leaf_rows)
-        return rows // self.cut.run_rows * self.C * self.S * self.acc_itemsize, rows * self.sum_row
+        return rows // self.cut.run_rows * self.C * self.S * self.acc_itemsize, min(
+            self.converted_for_sum, rows * (self.C + self.S) * self.acc_itemsize
+        )
 
     def peak(self, held: list[float], threads: int) -> float:
         """Return the anonymous memory of a pass, given that of a block of X (and of dY).
@@ -233,7 +243,7 @@ class _Sizes:
         time, unless there are enough threads for both. The products that dW is the sum of are
         so small that the allocator keeps their memory.
         """
-        (products, cast), converted = self.products, self.rows * self.product_row
+        (products, cast), converted = self.products, self.converted
         if self.results == ("Y",):
             one = held[0] + converted + self.block("Y") * _terms(math.ceil(self.C / max(1, self.c)))
         else:

@@ -286,6 +286,11 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     return transposed(xp, total) if turned else total
 
 
+def rows_cast_at_once(elements: int) -> int:
+    """Return how many rows of so many elements NumPy casts at a time."""
+    return max(LEAST_CAST_ROWS, CAST_ELEMENTS // max(1, elements))
+
+
 def _sum_cast_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Array:
     """Contract NumPy matrices of a narrower dtype: rows are cast a few at a time, and a large result has one copy.
 
@@ -294,7 +299,7 @@ def _sum_cast_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any)
     *several, rows, c = left.shape
     s = right.shape[-1]
     batch = math.prod(several) if several else 1
-    leaf_rows = max(LEAST_CAST_ROWS, CAST_ELEMENTS // max(1, batch * (c + s)))
+    leaf_rows = rows_cast_at_once(batch * (c + s))
 
     def contract(first: Array, second: Array) -> Array:
         return sum_products(xp, cast(xp, first, acc_dtype), cast(xp, second, acc_dtype), acc_dtype)
