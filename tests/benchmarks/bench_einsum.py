@@ -17,6 +17,7 @@ abc,bcd->ad  abc,abd->cd  abc,bad->cd  ab,b->a  ab,ab->ab  ab,ab->  a,b->ab  ab-
 abc,abc->ab  ab,bc,cd->ad  abc,cd,de->abe  ab,cd->abcd
 """.split()  # noqa: SIM905
 OF_THE_LAYER = EQUATIONS[:4]
+OF_THREE_INDICES = [equation for equation in EQUATIONS if len({*equation} - {*",->"}) <= 3]
 
 
 def operands_of(equation, size):
@@ -24,17 +25,32 @@ def operands_of(equation, size):
     return [rng.random((size,) * len(labels), "float32") for labels in equation.split("->")[0].split(",")]
 
 
-@pytest.mark.parametrize("equation", EQUATIONS)
-def test_einsum(against, equation):
-    operands = operands_of(equation, 64)
+@pytest.mark.parametrize(("equation", "size"), [(e, 64) for e in EQUATIONS] + [(e, 256) for e in OF_THREE_INDICES])
+def test_einsum(against, equation, size):
+    operands = operands_of(equation, size)
     expression = opt_einsum.contract_expression(equation, *[operand.shape for operand in operands])
     against(
-        f"einsum {equation}, size 64",
+        f"einsum {equation}, size {size}",
         lambda: fc.einsum(equation, *operands),
         "contract_expression",
         lambda: expression(*operands),
         at_most=1.0,
         seconds=1.0,
+    )
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_einsum_of_torch(against, equation):
+    torch = against.needs(f"torch, einsum {equation}, size 64", "torch.einsum", "torch")
+    operands = [torch.from_numpy(operand) for operand in operands_of(equation, 64)]
+    against(
+        f"torch, einsum {equation}, size 64",
+        lambda: fc.einsum(equation, *operands),
+        "torch.einsum",
+        lambda: torch.einsum(equation, *operands),
+        at_most=1.0,
+        seconds=0.5,
+        peaks="none",
     )
 
 
