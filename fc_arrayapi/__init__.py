@@ -10,6 +10,7 @@ import numpy as _numpy  # noqa: F401
 
 from ._dask.compute import compute
 from ._einsum import einsum, tensordot, transpose
+from ._einsum_backward import einsum_backward
 from ._files.open import open_array
 from ._files.store import store
 from ._gradients import Gradients
@@ -31,6 +32,7 @@ __all__ = [
     "backward",
     "compute",
     "einsum",
+    "einsum_backward",
     "forward",
     "grad_bias",
     "grad_input",

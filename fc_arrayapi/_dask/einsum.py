@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from .._arrays.namespace import Array, is_lazy
 from .._math import einsum as in_memory
@@ -12,6 +13,9 @@ from .._math.subscripts import Path, check_sizes, find_path
 from . import blocks, blockwise, unify_chunks
 from .blockwise import Output
 from .unify_chunks import Operand
+
+# A Dask array, and whether it was one before: a NumPy array becomes one block, which does not decide about others.
+Term: TypeAlias = tuple[Array, bool]
 
 
 def einsum(
@@ -30,24 +34,43 @@ def einsum(
     if len(operands) > 2:
         steps = find_path(equation, operands, optimize, memory_limit)
     for number, (positions, step) in enumerate(steps, 1):
-        inputs, output = step.split("->")
-        taken = [
-            (*remaining.pop(position), labels) for position, labels in zip(positions, inputs.split(","), strict=True)
-        ]
-        taken.sort(key=lambda term: not term[1])  # the blocks of the first one decide: not one that was NumPy
-        step = f"{','.join(labels for _, _, labels in taken)}->{output}"
-        terms = [Operand(f"operand {k} of {step}", array, tuple(labels)) for k, (array, _, labels) in enumerate(taken)]
-        if len(terms) == 2:
-            # One product of wide blocks is faster than a sum of narrow ones. The first axis stays: it is the batch.
-            for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
-                terms, _ = unify_chunks.merge_blocks(terms, label)
-            terms = unify_chunks.limit_product(terms, output)
-        last = number == len(steps)
-        rounded = dtype == acc_dtype or (last and not _sums_over_blocks(terms, output))
-        contract = partial(_contract_blocks, step, rounded)
-        (result,) = blockwise.contract(contract, terms, Output(tuple(output), dtype if last else acc_dtype))
-        remaining.append((result, any(own for _, own, _ in taken)))
+        result_dtype = dtype if number == len(steps) else acc_dtype
+        remaining.append(contract(step, [remaining.pop(position) for position in positions], result_dtype, acc_dtype))
     return remaining[0][0]
+
+
+def contract(step: str, taken: Sequence[Term], dtype: Any, acc_dtype: Any) -> Term:
+    """Contract one or two Dask arrays block by block.
+
+    Parameters
+    ----------
+    step : str
+        The subscripts of a step, or of a whole equation of one or two operands.
+    taken : sequence of Term
+        Its arrays.
+    dtype, acc_dtype : dtype
+        The dtype of the result, and that in which the sums of blocks are added.
+
+    Returns
+    -------
+    Term
+    """
+    inputs, output = step.split("->")
+    ordered = [(array, own, labels) for (array, own), labels in zip(taken, inputs.split(","), strict=True)]
+    ordered.sort(key=lambda term: not term[1])  # the blocks of the first one decide: not one that was NumPy
+    step = f"{','.join(labels for _, _, labels in ordered)}->{output}"
+    terms = [Operand(f"operand {k} of {step}", array, tuple(labels)) for k, (array, _, labels) in enumerate(ordered)]
+    if len(terms) == 2:
+        # One product of wide blocks is faster than a sum of narrow ones. The first axis stays: it is the batch.
+        for label in sorted(set(terms[0].index[1:]) & set(terms[1].index) - set(output)):
+            terms, _ = unify_chunks.merge_blocks(terms, label)
+        terms = unify_chunks.limit_product(terms, output)
+    # float16 and bfloat16 come in float32 from blocks that are added, and from those of a result on the way.
+    wide = all(array.dtype == acc_dtype for array, _ in taken)
+    rounded = wide or (dtype != acc_dtype and not _sums_over_blocks(terms, output))
+    of_blocks = partial(_contract_blocks, step, rounded)
+    (result,) = blockwise.contract(of_blocks, terms, Output(tuple(output), dtype))
+    return result, any(own for _, own in taken)
 
 
 def _sums_over_blocks(terms: list[Operand], output: str) -> bool:

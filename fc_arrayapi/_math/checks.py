@@ -99,7 +99,9 @@ def check_acc_dtype(xp: Namespace, acc_dtype: Any) -> Any:
     return None if acc_dtype is None else namespace.float_dtype(xp, acc_dtype, "acc_dtype")
 
 
-def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = ()) -> Namespace:
+def check_arrays(
+    where: str, names: Sequence[str], arrays: Sequence[Array], lifted: Sequence[str] = (), taker: str = "the layer"
+) -> Namespace:
     """Check libraries, dtypes and devices, and return the common namespace.
 
     Raises
@@ -113,7 +115,7 @@ def check_arrays(where: str, names: Sequence[str], arrays: Sequence[Array], lift
     for name, array in zip(names, arrays, strict=True):
         if not namespace.is_real_floating(xp, array.dtype):
             raise TypeError(
-                f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; the layer takes real floating "
+                f"{where}: {name} has dtype {namespace.dtype_name(array.dtype)}; {taker} takes real floating "
                 f"dtypes: {_conversion(name, array)}"
             )
     check_devices(where, xp, names, arrays)

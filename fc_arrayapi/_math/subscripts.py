@@ -103,11 +103,8 @@ def check_sizes(subscripts: str, equation: Equation, operands: Sequence[Array]) 
 
 def find_path(equation: Equation, operands: Sequence[Array], optimize: Any, memory_limit: Any) -> Path:
     """Return the steps that contract three or more operands."""
-    own = library(of(operands[0]))
     fixed = optimize is None or isinstance(optimize, (str, bool, list, tuple))  # an optimizer may find better next time
-    shapes = tuple(operand.shape for operand in operands)
-    if own.is_known is not None:
-        shapes = _assumed_shapes(equation, shapes, own.is_known)
+    shapes = known_shapes(equation, operands)
     if not fixed:
         return _find_path(equation, shapes, optimize, memory_limit)
     if type(optimize) is str and memory_limit is None:
@@ -115,6 +112,18 @@ def find_path(equation: Equation, operands: Sequence[Array], optimize: Any, memo
     else:
         key = (equation, type(optimize), repr(optimize), repr(memory_limit), *shapes)
     return _PATHS.get(key) or keep(_PATHS, key, _find_path(equation, shapes, optimize, memory_limit))
+
+
+def path_of_shapes(text: str, shapes: tuple[tuple[int, ...], ...]) -> Path:
+    """Return the steps that contract three or more operands of these shapes, on opt_einsum's default path."""
+    return _find_path(parse(text, *map(len, shapes)), shapes, "auto", None)
+
+
+def known_shapes(equation: Equation, operands: Sequence[Array]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes by which a path is chosen."""
+    own = library(of(operands[0]))
+    shapes = tuple(operand.shape for operand in operands)
+    return shapes if own.is_known is None else _assumed_shapes(equation, shapes, own.is_known)
 
 
 def _assumed_shapes(equation: Equation, shapes: Any, is_known: Callable[[Any], bool]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .backends import BackendCheck, BackendReport, check_backend
+from .einsum import check_einsum
 from .gradients import GradientCheck, GradientReport, check_gradients
 from .reference import reference_backward, reference_forward
 
@@ -12,6 +13,7 @@ __all__ = [
     "GradientCheck",
     "GradientReport",
     "check_backend",
+    "check_einsum",
     "check_gradients",
     "reference_backward",
     "reference_forward",

@@ -38,8 +38,9 @@ class GradientCheck:
 
     Parameters
     ----------
-    name : {"Y", "dX", "dW", "dB"}
-        The result that was checked.
+    name : str
+        The result that was checked: ``"Y"``, ``"dX"``, ``"dW"`` or ``"dB"``; of `check_einsum` ``"Y"``, or the
+        operand of the gradient, ``"operand 0"``.
     identity : str
         The identity that must hold.
     off : float
@@ -71,7 +72,7 @@ class GradientCheck:
 
 @dataclass(frozen=True, repr=False)
 class GradientReport:
-    """The result of `check_gradients`; it prints as a table.
+    """The result of `check_gradients` and `check_einsum`; it prints as a table.
 
     Parameters
     ----------
@@ -88,11 +89,11 @@ class GradientReport:
 
     def __repr__(self) -> str:
         texts = [check.why or check.identity for check in self.checks]
-        width = max(map(len, texts))
-        lines = [f"{'':<4}  {'':<{width}}  off by   may be"]
+        width, name = max(map(len, texts)), max(4, *(len(check.name) for check in self.checks))
+        lines = [f"{'':<{name}}  {'':<{width}}  off by   may be"]
         for check, text in zip(self.checks, texts, strict=True):
             numbers = f"{check.off:<8.2g} {check.tolerance:<8.2g}"
-            lines.append(f"{check.name:<4}  {text:<{width}}  {numbers} {'ok' if check.ok else 'WRONG'}")
+            lines.append(f"{check.name:<{name}}  {text:<{width}}  {numbers} {'ok' if check.ok else 'WRONG'}")
         return "\n".join(lines)
 
 
@@ -183,7 +184,11 @@ def check_gradients(
         ...
     AssertionError: dB: <dY, 1 U> = <dB, U> is off by ...
     """
-    report = examine(X, W, B, dY, forward=forward, backward=backward, directions=directions, seed=seed)
+    return passed(examine(X, W, B, dY, forward=forward, backward=backward, directions=directions, seed=seed))
+
+
+def passed(report: GradientReport) -> GradientReport:
+    """Return a report; raise AssertionError if an identity in it does not hold."""
     if not report.ok:
         wrong = "; ".join(str(check) for check in report.checks if not check.ok)
         raise AssertionError(f"{wrong}\n{report}")
@@ -204,29 +209,35 @@ def examine(
     """Do what `check_gradients` does, and return the report in any case."""
     checks.check_forward(X, W, B)
     xp = checks.check_backward(X, W, dY)
-    try:
-        directions = operator.index(directions)
-    except TypeError:
-        raise TypeError(f"directions is {directions!r}: pass a positive integer") from None
-    if directions < 1:
-        raise ValueError(f"directions is {directions}: pass a positive integer")
+    directions = positive(directions)
     forward, backward = forward or _linear.forward, backward or _linear.backward
     results = _results(xp, forward(X, W, B), backward(X, W, dY))
     given = {"X": X, "W": W, "B": B, "dY": dY}
     dtypes = {name: equations.result_dtype(xp, name, given) for name in IDENTITIES}
     shapes = {"Y": dY.shape, "dX": X.shape, "dW": W.shape, "dB": dY.shape[-1:]}
     verdicts: dict[str, GradientCheck | None] = {
-        name: _misfit(name, array, shapes[name], dtypes[name]) for name, array in results.items()
+        name: misfit(name, IDENTITIES[name], array, shapes[name], dtypes[name]) for name, array in results.items()
     }
     arrays = {**given, **{name: results[name] for name in verdicts if verdicts[name] is None}}
-    tiny = {name: _limits(dtype)[1] for name, dtype in dtypes.items()}
+    tiny = {name: limits(dtype)[1] for name, dtype in dtypes.items()}
     measured, small = adjoint.in_one_pass(xp, arrays, directions, seed, tiny)
     N = adjoint.number_of_rows(measured, directions)
     lengths = {"Y": W.shape[0], "dX": W.shape[1], "dW": N, "dB": N}
     for name, off in adjoint.compared(measured, arrays, small, directions, seed, tiny).items():
-        verdicts[name] = GradientCheck(name, IDENTITIES[name], off, _tolerance(dtypes[name], lengths[name]))
+        verdicts[name] = GradientCheck(name, IDENTITIES[name], off, tolerance(dtypes[name], lengths[name]))
     found = [check for check in verdicts.values() if check is not None]
     return GradientReport(tuple(found))
+
+
+def positive(directions: Any) -> int:
+    """Return the number of directions, after checking it."""
+    try:
+        number = operator.index(directions)
+    except TypeError:
+        raise TypeError(f"directions is {directions!r}: pass a positive integer") from None
+    if number < 1:
+        raise ValueError(f"directions is {directions}: pass a positive integer")
+    return number
 
 
 # Checks of the results before anything is compared.
@@ -243,7 +254,7 @@ def _results(xp: Namespace, Y: Any, gradients: Any) -> dict[str, Array]:
     made = dict(zip(equations.GRADIENTS, gradients, strict=True))
     results = {"Y": Y, **{name: gradient for name, gradient in made.items() if gradient is not None}}
     for name, result in results.items():
-        if not _is_array(result, in_blocks=namespace.is_chunked(xp) and name in ("Y", "dX")):
+        if not is_array(result, in_blocks=namespace.is_chunked(xp) and name in ("Y", "dX")):
             raise TypeError(
                 f"{'forward' if name == 'Y' else 'backward'} returns {kind_of(result)} for {name}: return an "
                 f"array of {library(xp).name}, the library of X"
@@ -251,7 +262,8 @@ def _results(xp: Namespace, Y: Any, gradients: Any) -> dict[str, Array]:
     return results
 
 
-def _is_array(result: Any, in_blocks: bool) -> bool:
+def is_array(result: Any, in_blocks: bool) -> bool:
+    """Say whether a result is an array of the standard, and in blocks where it must be."""
     try:
         xp = namespace.of(result)
     except TypeError:
@@ -259,7 +271,7 @@ def _is_array(result: Any, in_blocks: bool) -> bool:
     return namespace.is_chunked(xp) or not in_blocks
 
 
-def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> GradientCheck | None:
+def misfit(name: str, identity: str, result: Array, shape: Sequence[Any], dtype: Any) -> GradientCheck | None:
     """Return a failed check if a result has the wrong shape or dtype; unknown sizes are accepted."""
     fits = len(result.shape) == len(shape) and all(
         own == wanted or own != own or wanted != wanted for own, wanted in zip(result.shape, shape, strict=True)
@@ -268,10 +280,10 @@ def _misfit(name: str, result: Array, shape: Sequence[Any], dtype: Any) -> Gradi
     if fits and found == wanted:
         return None
     why = f"is {found} {tuple(result.shape)}, must be {wanted} {tuple(shape)}"
-    return GradientCheck(name, IDENTITIES[name], math.inf, _tolerance(dtype, 1), why)
+    return GradientCheck(name, identity, math.inf, tolerance(dtype, 1), why)
 
 
-def _limits(dtype: Any) -> tuple[float, float]:
+def limits(dtype: Any) -> tuple[float, float]:
     """Return eps and the smallest normal number of a dtype.
 
     For wider dtypes those of float64, in which both sides are computed.
@@ -283,5 +295,6 @@ def _limits(dtype: Any) -> tuple[float, float]:
     return float(max(own.eps, float64.eps)), float(max(own.tiny, float64.tiny))
 
 
-def _tolerance(dtype: Any, terms: int) -> float:
-    return 8 * _limits(dtype)[0] * math.sqrt(min(max(terms, 1), LONGEST_SUM))
+def tolerance(dtype: Any, terms: int) -> float:
+    """Return the largest error that rounding explains in a sum of this many terms."""
+    return 8 * limits(dtype)[0] * math.sqrt(min(max(terms, 1), LONGEST_SUM))
