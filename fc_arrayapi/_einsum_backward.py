@@ -101,5 +101,6 @@ def einsum_backward(subscripts: Any, /, *operands: Any, dY: Any = None, needs: A
     """
     if not isinstance(subscripts, str):
         subscripts, operands = from_interleaved((subscripts, *operands))
-    results = in_memory.einsum_backward(subscripts, operands, dY, needs)
-    return on_dask.einsum_backward(subscripts, operands, dY, needs) if results is NotImplemented else results
+    wanted = None if needs is None else in_memory.check_positions(subscripts, needs, len(operands))
+    results = in_memory.einsum_backward(subscripts, operands, dY, wanted)
+    return on_dask.einsum_backward(subscripts, operands, dY, wanted) if results is NotImplemented else results

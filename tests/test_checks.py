@@ -234,6 +234,9 @@ MIXTURES = {
         "dY to the library of X",
         "dask.array.asarray(dY)",
     ),
+    ("einsum_backward 'nc,cs->ns'", "operand 0"): ("operand 0 to the library of operand 1", None),
+    ("einsum_backward 'nc,cs->ns'", "operand 1"): ("operand 1 to the library of operand 0", None),
+    ("einsum_backward 'nc,cs->ns'", "dY"): ("dY to the library of operand 0", None),
     ("FullyConnected", "W"): (
         "W to the library of B",
         "dask.array.from_array(W)",

@@ -6,9 +6,8 @@ import numpy as np
 import opt_einsum
 import pytest
 from helpers.assertions import assert_array, nothing_computes, refused
-from helpers.equations import DOCUMENTED, operands_of, reference
+from helpers.equations import DOCUMENTED, operands_of, random_contractions, reference
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import fc_arrayapi as fc
 from fc_arrayapi._arrays import namespace
@@ -47,21 +46,6 @@ def test_a_path_of_the_caller(backend, rng):
     for path in ([(0, 1), (0, 1)], [(1, 2), (0, 1)], [(0, 2), (0, 1)], [(-1, -2), (0, 1)], [(0, 1, 2)]):
         result = fc.einsum("ij,jk,kl->il", a, b, c, optimize=path)
         np.testing.assert_allclose(result, a @ b @ c, rtol=1e-12, atol=1e-12)
-
-
-@st.composite
-def random_contractions(draw):
-    """Draw an equation of one to four operands of rank 0 to 5, and sizes of 0 to 4."""
-    labels = "abcdef"
-    inputs = draw(st.lists(st.text(labels, max_size=5), min_size=1, max_size=4))
-    used = sorted(set("".join(inputs)))
-    equation = ",".join(inputs)
-    if draw(st.booleans()):
-        order = draw(st.permutations(used))
-        equation += "->" + "".join(order[: draw(st.integers(0, len(used)))])
-    sizes = draw(st.tuples(*[st.integers(0, 4) for _ in labels]))
-    optimize = draw(st.sampled_from(["auto", "greedy", "optimal", True, False]))
-    return equation, [[sizes[labels.index(label)] for label in term] for term in inputs], optimize
 
 
 def test_random_equations(backend):

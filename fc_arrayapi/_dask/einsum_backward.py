@@ -7,7 +7,6 @@ are unknown, each block of a gradient is compared with that of its operand.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from .._arrays import namespace
 from .._arrays.namespace import Array, is_lazy
@@ -20,9 +19,10 @@ from .einsum import Term, contract
 from .unify_chunks import Operand
 
 
-def einsum_backward(subscripts: str, operands: tuple[Array, ...], dY: Array, needs: Any) -> tuple[Array | None, ...]:
-    """Return a tuple with the gradient of each operand, or None; Dask arrays, and NumPy arrays beside them."""
-    wanted = None if needs is None else in_memory.check_positions(subscripts, needs, len(operands))
+def einsum_backward(
+    subscripts: str, operands: tuple[Array, ...], dY: Array, wanted: tuple[int, ...] | None
+) -> tuple[Array | None, ...]:
+    """Return a tuple with the gradient of each wanted operand, and None for others."""
     arrays = (*operands, dY)
     xp, equation, with_dY = in_memory.prepare(subscripts, arrays)
     in_memory.check_shapes(subscripts, equation, with_dY, arrays)

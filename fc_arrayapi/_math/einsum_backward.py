@@ -22,11 +22,13 @@ from .subscripts import Equation, SubscriptsError, check_sizes, parse, shown
 _READY: dict[Any, tuple[Namespace, Equation, Equation, Program | None, Callable[..., bool] | None]] = {}
 
 
-def einsum_backward(subscripts: str, operands: tuple[Array, ...], dY: Array, needs: Any = None) -> Any:
-    """Return a tuple with the gradient of each operand, or None; return NotImplemented where an array is lazy."""
+def einsum_backward(subscripts: str, operands: tuple[Array, ...], dY: Array, wanted: tuple[int, ...] | None) -> Any:
+    """Return a tuple with the gradient of each wanted operand and None for others; NotImplemented for lazy arrays."""
     if dY is None:
-        raise TypeError(f"{where(subscripts)}: dY is missing: pass the gradient with respect to the result, dY=...")
-    wanted = None if needs is None else check_positions(subscripts, needs, len(operands))
+        raise TypeError(
+            f"{where(subscripts)}: dY is None, which is not an array of a library of the array API standard: pass the "
+            f"gradient of the loss with respect to the result, dY=..."
+        )
     arrays = (*operands, dY)
     try:
         xp, equation, with_dY, program, plain = _READY[
@@ -34,7 +36,7 @@ def einsum_backward(subscripts: str, operands: tuple[Array, ...], dY: Array, nee
         ]
         if plain is not None and not plain(*arrays):
             raise TypeError  # `prepare` names the array
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, RuntimeError):  # the last one by a closed file of h5py
         if any(map(namespace.is_lazy, arrays)):
             return NotImplemented
         xp, equation, with_dY = prepare(subscripts, arrays)

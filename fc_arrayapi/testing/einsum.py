@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import opt_einsum
 
 from .. import _einsum, _einsum_backward
 from .._arrays import namespace
@@ -16,11 +17,11 @@ from .._arrays.text import is_unknown, kind_of
 from .._dask import compute
 from .._math import checks, einsum_backward
 from .._math.einsum_backward import where
-from .._math.subscripts import Equation, check_sizes, from_interleaved, parse
+from .._math.subscripts import Equation, SubscriptsError, check_sizes, from_interleaved, parse, shown
 from . import adjoint, gradients
 from .gradients import GradientCheck, GradientReport
 
-IDENTITIES = {"Y": "<dY, Y> = <dY, einsum>", "gradient": "<dY, einsum(U)> = <gradient, U>"}
+IDENTITIES = {"Y": "<U, Y> = <U, einsum>", "gradient": "<dY, einsum(U)> = <gradient, U>"}
 
 
 def check_einsum(
@@ -39,7 +40,7 @@ def check_einsum(
     <dY, einsum(.., U, ..)> = <gradient, U> for every U in the place of its operand. Here U is a random
     array which is zero but for one entry of one axis, for each entry of each axis in turn: an
     error is found with probability one, also in a feature of small scale. The result itself is held to
-    <dY, Y> = <dY, einsum> in the same way. Left and right sides are worked out in float64 on the host, the
+    <U, Y> = <U, einsum> in the same way. Left and right sides are worked out in float64 on the host, the
     einsum by `numpy.einsum`.
 
     Parameters
@@ -102,13 +103,14 @@ def check_einsum(
     if not isinstance(subscripts, str):
         subscripts, operands = from_interleaved((subscripts, *operands))
     names = [f"operand {position}" for position in range(len(operands))]
-    if operands:
-        checks.check_arrays(where(subscripts), names, operands, lifted=names, taker="einsum_backward")
+    if not operands:
+        raise SubscriptsError(f"{shown(subscripts)}: there are no operands")
+    xp = checks.check_arrays(where(subscripts), names, operands, lifted=names, taker="einsum_backward")
     equation = parse(subscripts, *[len(operand.shape) for operand in operands])
     check_sizes(subscripts, equation, operands)
     directions, rng = gradients.positive(directions), np.random.default_rng(seed)
     if dY is None:
-        dY = _random_dY(subscripts, equation, operands, rng)
+        dY = _random_dY(subscripts, xp, equation, operands, rng)
     xp, _, with_dY = einsum_backward.prepare(subscripts, (*operands, dY))
     einsum_backward.check_shapes(subscripts, equation, with_dY, (*operands, dY))
     Y = (forward or _einsum.einsum)(subscripts, *operands)
@@ -136,20 +138,18 @@ def _identity(name: str) -> str:
     return IDENTITIES["Y" if name == "Y" else "gradient"]
 
 
-def _random_dY(subscripts: str, equation: Equation, operands: Sequence[Array], rng: np.random.Generator) -> Array:
+def _random_dY(
+    subscripts: str, xp: Namespace, equation: Equation, operands: Sequence[Array], rng: np.random.Generator
+) -> Array:
     """Return random numbers in the shape of the result, in the library of the operands, or NumPy's beside Dask."""
     sizes: dict[str, Any] = {}
     for labels, operand in zip(equation.inputs, operands, strict=True):
         sizes.update(zip(labels, operand.shape, strict=True))
     shape = [sizes[label] for label in equation.output]
     if any(map(is_unknown, shape)):
-        raise ValueError(
-            f"{where(subscripts)}: the result has axes of unknown size: pass dY=, in the shape of the result"
-        )
-    numbers = rng.normal(size=shape)
-    like = operands[0]
-    xp = namespace.of(like)
-    if namespace.is_chunked(namespace.common([""] * len(operands), operands, [""])):
+        raise ValueError(f"{where(subscripts)}: the result has axes of unknown size: pass dY=, an array of its shape")
+    numbers, like = np.asarray(rng.normal(size=shape)), operands[0]
+    if namespace.is_chunked(xp):
         return numbers.astype(namespace.dtype_name(like.dtype))
     on = {} if library(xp).plain is None else {"device": namespace.device(like)}
     return xp.asarray(numbers.astype("float32"), dtype=like.dtype, **on)
@@ -160,8 +160,8 @@ def _results(xp: Namespace, Y: Any, found: Any, count: int) -> dict[str, Array]:
     if not (isinstance(found, Sequence) and len(found) == count):
         number = f" of {len(found)}" if isinstance(found, Sequence) else ""
         raise TypeError(
-            f"backward returns {kind_of(found)}{number}: return a tuple of {count}, one gradient for each operand, with "
-            f"None for one that is not to be checked"
+            f"backward returns {kind_of(found)}{number}: return a tuple of {count}, one gradient for each operand, "
+            f"with None for one that is not to be checked"
         )
     results = {"Y": Y, **{f"operand {k}": gradient for k, gradient in enumerate(found) if gradient is not None}}
     for name, result in results.items():
@@ -206,10 +206,10 @@ def _error(
         if k != position and 0 < largest < math.inf:
             arrays[k] = array / largest
             with np.errstate(all="ignore"):
-                result, tiny = result / largest, tiny / largest
+                result, tiny = np.asarray(result / largest), tiny / largest
     worst = 0.0
     for _ in range(directions):
-        U = arrays[position] = rng.normal(size=result.shape)
+        U = arrays[position] = np.asarray(rng.normal(size=result.shape))
         for axis in range(max(1, result.ndim)):
             others = tuple(k for k in range(result.ndim) if k != axis)
             kept = labels[axis : axis + 1]
@@ -224,8 +224,6 @@ def _error(
 
 def _contract(terms: Sequence[str], arrays: Sequence[NumPyArray], kept: str) -> NumPyArray:
     """Contract arrays by numpy.einsum, with letters that it knows."""
-    letters = {label: k for k, label in enumerate(dict.fromkeys("".join(terms)))}
-    interleaved = [
-        part for term, array in zip(terms, arrays, strict=True) for part in (array, [*map(letters.get, term)])
-    ]
-    return np.asarray(np.einsum(*interleaved, [*map(letters.get, kept)], optimize=len(arrays) > 2))
+    letters = {label: opt_einsum.get_symbol(k) for k, label in enumerate(dict.fromkeys("".join(terms)))}
+    text = "".join(letters.get(character, character) for character in f"{','.join(terms)}->{kept}")
+    return np.asarray(np.einsum(text, *arrays, optimize=len(arrays) > 2))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import opt_einsum
+from hypothesis import strategies as st
 
 # NumPy's reference page of einsum, and its test suite's kinds of equations.
 NUMPY = """
@@ -63,3 +64,41 @@ def reference(equation, *operands):
     if arrow and "..." not in output:
         equation = inputs.replace("...", "YZ") + arrow + output
     return np.einsum(equation, *operands, optimize=len(operands) > 2)
+
+
+def written_out(equation, *operands):
+    """Return the terms and the output, with letters that numpy.einsum knows, and with the ellipsis written out."""
+    inputs, output, _ = opt_einsum.parser.parse_einsum_input((equation.replace(" ", ""), *operands))
+    letters = {label: opt_einsum.get_symbol(i) for i, label in enumerate(sorted(set(inputs + output) - {","}))}
+    inputs, output = ("".join(letters.get(character, character) for character in text) for text in (inputs, output))
+    return inputs.split(","), output
+
+
+def reference_gradient(equation, operands, dY, position):
+    """Compute the gradient of one operand: <dY, einsum> for each unit array in its place, by numpy.einsum.
+
+    All unit arrays at once are a product of identities, one for each axis of the operand.
+    """
+    terms, output = written_out(equation, *operands)
+    own = terms[position]
+    used = len(set("".join(terms)))
+    entry = [opt_einsum.get_symbol(used + axis) for axis in range(len(own))]
+    identities = [label + other for label, other in zip(own, entry, strict=True)]
+    inputs = [output, *terms[:position], *terms[position + 1 :], *identities]
+    arrays = [dY, *operands[:position], *operands[position + 1 :], *(np.eye(n) for n in operands[position].shape)]
+    return np.einsum(f"{','.join(inputs)}->{''.join(entry)}", *arrays, optimize="greedy")
+
+
+@st.composite
+def random_contractions(draw):
+    """Draw an equation of one to four operands of rank 0 to 5, and sizes of 0 to 4."""
+    labels = "abcdef"
+    inputs = draw(st.lists(st.text(labels, max_size=5), min_size=1, max_size=4))
+    used = sorted(set("".join(inputs)))
+    equation = ",".join(inputs)
+    if draw(st.booleans()):
+        order = draw(st.permutations(used))
+        equation += "->" + "".join(order[: draw(st.integers(0, len(used)))])
+    sizes = draw(st.tuples(*[st.integers(0, 4) for _ in labels]))
+    optimize = draw(st.sampled_from(["auto", "greedy", "optimal", True, False]))
+    return equation, [[sizes[labels.index(label)] for label in term] for term in inputs], optimize

@@ -26,6 +26,14 @@ def called_backward(X, W, dY):
     return fc.FullyConnected(W).backward(X, dY)
 
 
+def einsum_gradients(X, W, dY):
+    return fc.einsum_backward("nc,cs->ns", X, W, dY=dY)
+
+
+def low_rank_gradients(X, U, V, dY):
+    return fc.einsum_backward("nc,cr,rs->ns", X, U, V, dY=dY)
+
+
 def added(one, other):
     return fc.Gradients(one, None, None) + fc.Gradients(other, None, None)
 
@@ -46,6 +54,7 @@ CALLS = {
     "grad_weight": (fc.grad_weight, {"X": (7, 4), "dY": (7, 3)}),
     "grad_bias": (fc.grad_bias, {"dY": (7, 3)}),
     "backward": (fc.backward, {"X": (7, 4), "W": (4, 3), "dY": (7, 3)}),
+    "einsum_backward 'nc,cs->ns'": (einsum_gradients, {"operand 0": (7, 4), "operand 1": (4, 3), "dY": (7, 3)}),
     "FullyConnected": (fc.FullyConnected, {"W": (4, 3), "B": (3,)}),
     "Gradients + Gradients": (added, {"dX": (7, 4), "the other dX": (7, 4)}),
 }
@@ -54,7 +63,7 @@ EACH_ARGUMENT = [(name, argument) for name, (_, shapes) in CALLS.items() for arg
 
 def in_code(argument):
     """Return the name that an argument has in code that a message advises."""
-    return argument.replace("the other dX", "other_dX")
+    return argument.removeprefix("the ").replace(" ", "_")
 
 
 def with_one(where, argument, value):
@@ -615,6 +624,30 @@ CASES = {
         ValueError,
         ("backward", "axis n", "axis 0", "X has 7", "dY has 6", "X has shape (7, 4)", "(6, 3)", "(7, S)"),
     ),
+    "einsum_backward with a dY of size 1": (
+        einsum_gradients,
+        (zeros(7, 4), zeros(4, 3), zeros(7, 1)),
+        ValueError,
+        ("einsum_backward 'nc,cs->ns'", "axis 1", "index s", "dY has 1", "operand 1 has 3", "(7, 1)", "(7, 3)"),
+    ),
+    "einsum_backward with a dY of another batch": (
+        low_rank_gradients,
+        (zeros(7, 4), zeros(4, 2), zeros(2, 3), zeros(6, 3)),
+        ValueError,
+        ("einsum_backward 'nc,cr,rs->ns'", "axis 0", "index n", "dY has 6", "operand 0 has 7", "(6, 3)", "(7, 3)"),
+    ),
+    "einsum_backward with a dY of another rank": (
+        einsum_gradients,
+        (zeros(7, 4), zeros(4, 1), zeros(7)),
+        ValueError,
+        ("einsum_backward 'nc,cs->ns'", "dY has 1 axis", "2", "(7,)", "(7, 1)", "xp.reshape(dY, (7, 1))"),
+    ),
+    "einsum_backward with operands that differ": (
+        einsum_gradients,
+        (zeros(7, 4), zeros(5, 3), zeros(7, 3)),
+        ValueError,
+        ("einsum 'nc,cs->ns'", "index c", "operand 0 has 4 (axis 1)", "operand 1 has 5 (axis 0)"),
+    ),
     "dX of other features": (
         added,
         (zeros(7, 4), zeros(7, 1)),
@@ -660,6 +693,7 @@ BROADCASTS = {
     "backward with one output feature",
     "a layer's B as a number",
     "a layer's B of size 1",
+    "einsum_backward with a dY of size 1",
 }
 
 
