@@ -368,7 +368,7 @@ def test_all_gradients_come_from_one_pass(backend):
     x, dY = (Source(reads, name, (80, n)).in_blocks(backend, 10) for name, n in (("x", 4), ("dY", 3)))
     gradients = fc.einsum_backward("nc,cr,rs->ns", x, np.ones((4, 2)), np.ones((2, 3)), dY=dY)
     assert reads == []
-    dX, dU, dV = fc.compute(gradients)
+    dX, dU, dV = fc.compute(*gradients)
     assert sorted(reads) == sorted((name, start) for name in ("x", "dY") for start in range(0, 80, 10))
     assert (dX[0, 0], dU[0, 0], dV[0, 0]) == (6, 240, 320)
 
