@@ -82,7 +82,7 @@ def einsum_backward(subscripts: Any, /, *operands: Any, dY: Any = None, needs: A
     and more are contracted two at a time; their gradients share intermediate products, as in reverse mode.
 
     Complex operands are refused, since two conventions are in use. A later version would multiply
-    dY by the complex conjugates of the other operands, as torch and JAX's conjugate do.
+    dY by the complex conjugates of the other operands, as torch does.
 
     Examples
     --------

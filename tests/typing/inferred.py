@@ -45,6 +45,8 @@ def einsums(X: Float32, W: Float32) -> None:
     assert_type(fc.einsum("nc,cs->ns", X, W), Float32)
     assert_type(fc.einsum(X, [0, 1], W, [1, 2], [0, 2]), Float32)
     assert_type(fc.einsum("nc,cs->ns", X, W, memory_limit="max_input", out=X), Float32)
+    assert_type(fc.einsum_backward("nc,cs->ns", X, W, dY=X), tuple[Float32, Float32])
+    assert_type(fc.einsum_backward("nc,cs->ns", X, W, dY=X, needs=(1,)), tuple[Float32 | None, ...])
     assert_type(fc.tensordot(X, W, axes=1), Float32)
     assert_type(fc.transpose(X), Float32)
 
