@@ -9,6 +9,7 @@ from helpers.assertions import nothing_computes, refused
 from helpers.equations import reference
 
 import fc_arrayapi as fc
+from fc_arrayapi._arrays import namespace
 
 SIZES = [
     # (subscripts, shapes, facts of the message)
@@ -251,3 +252,18 @@ def test_axes_of_tensordot_are_a_pair_of_integers(backend, axes):
 def test_axes_of_transpose_are_integers(backend, axes):
     with refused(TypeError, f"axes is {axes!r}", "axis of a", "once", "(1, 0)"):
         fc.transpose(backend.asarray(np.ones((2, 2))), axes)
+
+
+@pytest.mark.only("torch", "array_api_strict")
+def test_operands_on_two_devices_are_refused(backend):
+    elsewhere = "meta" if backend.module == "torch" else backend.xp.Device("device1")
+    a, b = backend.asarray(np.ones((2, 3))), backend.asarray(np.ones((3, 4)))
+    fc.einsum("ab,bc->ac", a, b)
+    moved = namespace.to_device(b, elsewhere)
+    for call in (
+        lambda: fc.einsum("ab,bc->ac", a, moved),
+        lambda: fc.tensordot(a, moved, 1),
+        lambda: fc.einsum_backward("ab,bc->ac", a, b, dY=namespace.to_device(a @ b, elsewhere)),
+    ):
+        with refused(ValueError, "operand 0 is on", "is on meta" if backend.module == "torch" else "device1", "move"):
+            call()
