@@ -31,15 +31,30 @@ def test_documented_equations(backend, rng, equation):
     operands = [backend.asarray(host) for host in hosts]
     with nothing_computes(backend):
         gradients = fc.einsum_backward(equation, *operands, dY=backend.asarray(dY))
-        alone = [
-            fc.einsum_backward(equation, *operands, dY=backend.asarray(dY), needs=(k,)) for k in range(len(operands))
-        ]
     assert len(gradients) == len(operands)
-    for k, gradient in enumerate(gradients):
-        expected = reference_gradient(equation, hosts, dY, k)
-        assert_array(gradient, expected, like=operands[k], rtol=1e-12)
-        assert_array(alone[k][k], expected, like=operands[k], rtol=1e-12)
-        assert [other is None for other in alone[k]] == [other != k for other in range(len(operands))]
+    for k, gradient in enumerate(in_one_pass(backend, gradients)):
+        assert_array(gradient, reference_gradient(equation, hosts, dY, k), like=operands[k], rtol=1e-12)
+
+
+@pytest.mark.parametrize("equation", DOCUMENTED[::5])
+def test_one_gradient_alone(backend, rng, equation):
+    hosts, dY = with_dY(equation, rng)
+    operands = [backend.asarray(host) for host in hosts]
+    for k in range(len(operands)):
+        with nothing_computes(backend):
+            alone = fc.einsum_backward(equation, *operands, dY=backend.asarray(dY), needs=(k,))
+        assert_array(alone[k], reference_gradient(equation, hosts, dY, k), like=operands[k], rtol=1e-12)
+        assert [other is None for other in alone] == [other != k for other in range(len(operands))]
+
+
+def in_one_pass(backend, gradients):
+    """Compute Dask's gradients together, which takes a third of the time, and leave them Dask arrays."""
+    if not backend.chunked:
+        return gradients
+    import dask
+
+    assert all(isinstance(gradient, backend.xp.Array) for gradient in gradients)
+    return dask.persist(*gradients)
 
 
 def test_200_random_equations(backend):

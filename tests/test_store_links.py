@@ -396,6 +396,31 @@ def test_a_folder_that_is_removed_after_the_result_has_its_name_is_no_failure(ba
     np.testing.assert_array_equal(read(path), X)
 
 
+@pytest.mark.parametrize("older", [True, False])
+@pytest.mark.parametrize("lost", ["c*", "zarr.json"])
+def test_data_that_are_removed_while_they_get_their_name_are_no_result(backend, tmp_path, monkeypatch, older, lost):
+    path = tmp_path / "y.zarr"
+    if older:
+        fc.store({path: backend.asarray(X + 1)})
+    replace = os.replace
+
+    def removed_by_another(source, target):
+        """Someone has opened the folder to remove it, and goes on when it has another name."""
+        replace(source, target)
+        if target == path:
+            next(path.glob(lost)).unlink()
+
+    monkeypatch.setattr(os, "replace", removed_by_another)
+    with refused(FileNotFoundError, f"{path}{PART}", "removed", "anew"):
+        fc.store({path: backend.asarray(X)}, overwrite=older)
+    monkeypatch.undo()
+    assert path.exists() == older
+    if older:
+        np.testing.assert_array_equal(read(path), X + 1)
+    fc.store({path: backend.asarray(X)}, overwrite=True)
+    np.testing.assert_array_equal(read(path), X)
+
+
 @SUFFIXES
 def test_a_pass_that_comes_a_moment_too_late_is_told_and_removes_nothing(backend, tmp_path, monkeypatch, suffix):
     path = tmp_path / f"y{suffix}"

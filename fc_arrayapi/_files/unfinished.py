@@ -203,7 +203,24 @@ class UnfinishedResult:
                 shutil.rmtree(self.old)
             os.rename(self.path, self.old)
         os.replace(self.writer.path, self.path)
+        if self.writer.is_folder and not self._is_whole():
+            self._take_back()
+            raise self.folder.lost()
         flush(self.path.parent)
+
+    def _is_whole(self) -> bool:
+        """Say whether all is there: who removed the folder at the same moment went on in the data under their name."""
+        places = {place for place in self._places() if all(start < stop for start, stop in place)}
+        try:
+            return _at(self.writer, self.path).still_there(places) == places and kind_at(self.path) is not None
+        except (OSError, ValueError):
+            return False
+
+    def _take_back(self) -> None:
+        """Take the name from what is not whole, and give it to the older result again, if that is there."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if kind_at(self.old):
+            os.rename(self.old, self.path)
 
     def _check_target(self) -> None:
         """Refuse what store would not write at the path, since it would be lost."""
