@@ -202,7 +202,12 @@ class _MatrixProduct:
             multiply = _MATRICES[turn_left, turn_right]
             return (lambda xp, a, b, rounded=True: multiply(xp, b, a, rounded)) if self.swapped else multiply
         if self.batch and self.rows == self.columns == 0 and self.summed == 1 and self.turn_result is None:
-            return self._dot_products
+
+            def dot_products(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
+                a, b = self._turned(xp, a, b)  # then indexing, which takes less time than reshaping
+                return product(xp, a[..., None, :], b[..., None], rounded)[..., 0, 0]
+
+            return dot_products  # a function, since torch.compile does not keep bound methods
 
         def general(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
             a, b = self._turned(xp, a, b)
@@ -225,11 +230,6 @@ class _MatrixProduct:
         if self.turn_right is not None:
             b = xp.permute_dims(b, self.turn_right)
         return a, b
-
-    def _dot_products(self, xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
-        """Multiply vectors, by indexing, which takes less time than reshaping."""
-        a, b = self._turned(xp, a, b)
-        return product(xp, a[..., None, :], b[..., None], rounded)[..., 0, 0]
 
     def _merge(self, xp: Namespace, x: Array, free: int, flip: bool, *, left: bool) -> tuple[Array, tuple[int, ...]]:
         """Merge free and summed axes into a matrix; return it and the sizes of the free axes."""
