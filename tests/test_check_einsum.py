@@ -12,9 +12,11 @@ from fc_arrayapi import _einsum, _einsum_backward
 from fc_arrayapi._math import einsum_backward, gradient_steps, lowering
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("equation", DOCUMENTED[::3])
-def test_every_equation_passes(backend, rng, equation, dtype):
+@pytest.mark.parametrize(
+    ("equation", "dtype"),
+    [(e, "float64") for e in DOCUMENTED[::6]] + [(e, "float32") for e in DOCUMENTED[3::6]],
+)
+def test_right_gradients_pass(backend, rng, equation, dtype):
     operands = [backend.asarray(host.astype(dtype)) for host in operands_of(equation, rng)]
     report = fc.testing.check_einsum(equation, *operands)
     assert report.ok

@@ -25,6 +25,7 @@ def with_dY(equation, rng):
     return hosts, np.asarray(rng.normal(size=np.shape(reference(equation, *hosts))))
 
 
+@pytest.mark.only("numpy", "array_api_strict", "dask.array", "cupy")  # others are compared with their autograd below
 @pytest.mark.parametrize("equation", DOCUMENTED)
 def test_documented_equations(backend, rng, equation):
     hosts, dY = with_dY(equation, rng)
@@ -57,10 +58,13 @@ def in_one_pass(backend, gradients):
     return dask.persist(*gradients)
 
 
-def test_200_random_equations(backend):
+def test_random_equations(backend):
     rng = np.random.default_rng(0)
+    examples = 20 if backend.module == "jax.numpy" else 200  # JAX compiles each operation for each new shape
 
-    @settings(max_examples=200, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(random_contractions())
     def check(contraction):
         equation, shapes, _ = contraction
@@ -88,8 +92,10 @@ def autograd(backend, equation, operands, dY):
     if backend.module == "jax.numpy":
         import jax
 
-        _, backward = jax.vjp(lambda *arrays: backend.xp.einsum(equation, *arrays), *operands)
-        return list(map(np.asarray, backward(backend.asarray(dY))))
+        def vjp(*arrays):
+            return jax.vjp(lambda *inputs: backend.xp.einsum(equation, *inputs), *arrays)[1](backend.asarray(dY))
+
+        return list(map(np.asarray, jax.jit(vjp)(*operands)))  # compiled once, not operation by operation
     return [None] * len(operands)
 
 
