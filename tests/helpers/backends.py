@@ -74,6 +74,14 @@ class Backend:
             return self.xp.asarray(array, device=self.device)
         return self.xp.asarray(array)
 
+    def compiled(self, function: Any) -> Any:
+        """Compile a function as a whole with JAX, which would compile each operation for each new shape otherwise."""
+        if self.module != "jax.numpy":
+            return function
+        import jax
+
+        return jax.jit(function)
+
     def dtype(self, name: str) -> Any:
         return getattr(self.xp, name)
 
