@@ -105,6 +105,13 @@ def test_float16_of_several_operands_is_rounded_once(backend, rng):
     assert np.max(np.abs(result / exact("ab,bc,cd->ad", A, B, tiny) - 1)) <= 2.0**-11 * (1 + 1e-3)
 
 
+@pytest.mark.only("numpy", "dask.array")
+def test_float16_products_without_a_sum_are_rounded_once_too(backend):
+    a, c = (backend.asarray(np.asarray([value], "float16")) for value in (300, 2.0**-10))
+    result = namespace.to_numpy(fc.einsum("a,b,c->abc", a, a, c, optimize=[(0, 1), (0, 1)]))
+    assert result.item() == np.float16(90_000 / 1024)  # 90,000 is more than float16 holds
+
+
 @pytest.mark.only("numpy")
 @pytest.mark.parametrize("name", ["forward", "grad_input", "grad_weight", "einsum", "wide grad_weight"])
 def test_float16_is_cast_a_few_rows_at_a_time(backend, name):

@@ -154,6 +154,9 @@ def _outer(left: str, right: str, output: str) -> Step:
         return x if index is None else x[index]
 
     def step(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
+        if not rounded:
+            acc_dtype = sum_dtypes(xp, (a.dtype, b.dtype))[1]
+            a, b = cast(xp, a, acc_dtype), cast(xp, b, acc_dtype)
         return xp.multiply(place(xp, a, turns[0], places[0]), place(xp, b, turns[1], places[1]))
 
     return step

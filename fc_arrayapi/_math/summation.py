@@ -287,7 +287,7 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
 
 
 def rows_cast_at_once(elements: int) -> int:
-    """Return how many rows of so many elements NumPy casts at a time."""
+    """Return the number of rows that are cast at a time; each has this many elements."""
     return max(LEAST_CAST_ROWS, CAST_ELEMENTS // max(1, elements))
 
 
