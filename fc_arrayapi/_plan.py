@@ -162,8 +162,8 @@ class _Sizes:
     blocks: int
     itemsize: dict[str, int]  # of X, W, Y or of X, W, dY, dX, dW, dB
     acc_itemsize: int  # of the partial sums of dW
-    converted: float  # bytes that are converted at a time before the product for Y or dX
-    converted_for_sum: float  # bytes of X and of dY that are converted at a time before the product for dW
+    converted: float  # bytes that are cast at a time before the product for Y or dX
+    converted_for_sum: float  # bytes of X and of dY that are cast at a time before the product for dW
     cut: Schedule  # of the sum of dW over a block
 
     @classmethod
@@ -183,20 +183,27 @@ class _Sizes:
         results = ("Y",) if dY is None else GRADIENTS
         dtypes |= {name: result_dtype(xp, name, given) for name in results}
         own, acc_dtype, for_sum, rows_for_sum = library(xp), X.dtype, 0, rows
+        # On Dask a whole block is cast where two dtypes meet; else OpenBLAS gets rows that are cast in runs.
+        on_dask = namespace.is_chunked(namespace.of(X))
+        whole_block = not own.openblas
         if dY is not None:
-            acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype))[1]
+            common, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype))
             for_sum = _converted(xp, X.dtype, acc_dtype, C) + _converted(xp, dY.dtype, acc_dtype, S)
-            if for_sum and own.openblas:
+            whole_block |= on_dask and not X.dtype == dY.dtype == common
+            if for_sum and not whole_block:
                 rows_for_sum = min(rows, rows_cast_at_once(C + S))
+        cut = schedule(own, int(rows_for_sum) if rows == rows else rows, C, S)
+        acc_itemsize, converted_for_sum = _itemsize(xp, acc_dtype), rows_for_sum * for_sum
+        if cut.leaf_rows and not (on_dask and whole_block):
+            converted_for_sum = min(converted_for_sum, min(rows, cut.leaf_rows) * (C + S) * acc_itemsize)
         (operand, result), features_in = (("X", "Y"), C) if dY is None else (("dY", "dX"), S)
         for_product = _converted(xp, dtypes[operand], dtypes[result], features_in)
-        rows_for_product = min(rows, CAST_ELEMENTS // max(1, C + S)) if own.openblas else rows
+        rows_for_product = min(rows, CAST_ELEMENTS // max(1, C + S)) if own.openblas and not on_dask else rows
         itemsize = {name: _itemsize(xp, dtype) for name, dtype in dtypes.items()}
-        cut = schedule(own, int(rows_for_sum) if rows == rows else rows, C, S)
         N = math.prod(X.shape[:-1])
         return cls(
-            N, C, S, *features, rows, blocks, itemsize, _itemsize(xp, acc_dtype),
-            rows_for_product * for_product, rows_for_sum * for_sum, cut,
+            N, C, S, *features, rows, blocks, itemsize, acc_itemsize,
+            rows_for_product * for_product, converted_for_sum, cut,
         )  # fmt: skip
 
     @property
@@ -231,9 +238,7 @@ class _Sizes:
         if not self.cut.leaf_rows:
             return 0, self.converted_for_sum
         rows = min(self.rows, self.cut.leaf_rows)
-        return rows // self.cut.run_rows * self.C * self.S * self.acc_itemsize, min(
-            self.converted_for_sum, rows * (self.C + self.S) * self.acc_itemsize
-        )
+        return rows // self.cut.run_rows * self.C * self.S * self.acc_itemsize, self.converted_for_sum
 
     def peak(self, held: list[float], threads: int) -> float:
         """Return the anonymous memory of a pass, given that of a block of X (and of dY).

@@ -282,14 +282,32 @@ def lazy_zeros(backend, *shape, chunks):
     return backend.xp.from_array(Source(*shape), chunks=chunks)
 
 
+W4, B4 = W.astype("float32"), B.astype("float32")
+
+
 @pytest.mark.parametrize("blocks", [16, 1000])
 def test_tasks_per_block(backend, blocks):
     """At most 3 for the forward pass and 8 for dX, dW and dB together, sources included."""
     x = lazy_zeros(backend, 10 * blocks, 6, chunks=(10, 6))
     dy = lazy_zeros(backend, 10 * blocks, 5, chunks=(10, 5))
-    assert count_tasks(fc.forward(x, W, B)) <= 2 * blocks + 5
-    assert count_tasks(*fc.backward(x, W, dy)) <= 6 * blocks + 6
-    assert count_tasks(*fc.backward(x, W, dy, needs=("dW", "dB"))[1:]) <= 5 * blocks + 6
+    assert count_tasks(fc.forward(x, W4, B4)) <= 2 * blocks + 5
+    assert count_tasks(*fc.backward(x, W4, dy)) <= 6 * blocks + 6
+    assert count_tasks(*fc.backward(x, W4, dy, needs=("dW", "dB"))[1:]) <= 5 * blocks + 6
+
+
+@pytest.mark.parametrize("narrow", ["X", "W", "B"])
+def test_a_pass_casts_each_block_once(backend, rng, narrow):
+    """forward and dW share the cast of X, whichever array is narrow."""
+    arrays = {"X": rng.standard_normal((20, 6)), "W": W, "B": B}
+    arrays[narrow] = arrays[narrow].astype("float32")
+    x = backend.xp.from_array(arrays["X"], chunks=(5, 6))
+    Y = fc.forward(x, arrays["W"], arrays["B"])
+    dW = fc.backward(x, arrays["W"], Y, needs=("dW", "dB")).dW
+    casts = [task for task in {**Y.dask, **dW.dask} if str(task).startswith("('astype")]
+    assert len(casts) == {"X": 4, "W": 1, "B": 1}[narrow]
+    xf, wf, bf = (arrays[name].astype("float64") for name in "XWB")
+    for ours, expected in zip(fc.compute(Y, dW), (xf @ wf + bf, xf.T @ (xf @ wf + bf)), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
 def test_the_batch_keeps_its_blocks_beside_a_wide_weight(backend):
@@ -303,7 +321,7 @@ def test_a_batch_in_other_blocks_is_aligned(backend, rows):
     """At most 1.5 times the tasks of the aligned case, and those of the re-chunk; no block gets smaller than X's."""
     x = lazy_zeros(backend, 100_000, 6, chunks=(1000, 6))
     dy = lazy_zeros(backend, 100_000, 5, chunks=(rows, 5))
-    aligned = count_tasks(*fc.backward(x, W, lazy_zeros(backend, 100_000, 5, chunks=(1000, 5))))
-    grads = fc.backward(x, W, dy)
+    aligned = count_tasks(*fc.backward(x, W4, lazy_zeros(backend, 100_000, 5, chunks=(1000, 5))))
+    grads = fc.backward(x, W4, dy)
     assert grads.dX.chunks[0] == x.chunks[0]
     assert count_tasks(*grads) <= 1.5 * aligned + count_tasks(dy.rechunk((1000, 5)))

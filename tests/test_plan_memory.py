@@ -31,7 +31,7 @@ def array(name, columns):
             array[start : start + block_rows] = block
         return fc.open_array(Path(folder, name + ".zarr"), rows=block_rows)
     path = Path(folder, name + ".npy")
-    dtype = "float16" if source == "float16" else "float32"
+    dtype = "float16" if source == "float16" or (source, name) == ("mixed", "X") else "float32"
     np.lib.format.open_memmap(path, "w+", dtype, (rows, columns)).flush()  # sparse: all zeros
     return fc.open_array(path, rows=block_rows)
 
@@ -80,6 +80,7 @@ NARROW, WIDE, LARGE_W = (2**16, 2**13, 1024, 16), (2**18, 2**15, 256, 256), (2**
         (NARROW, "npy", "gradients"),
         (NARROW, "float16", "Y"),
         (WIDE, "float16", "gradients"),
+        (WIDE, "mixed", "gradients"),
         (WIDE, "other borders", "gradients"),
         (NARROW, "lazy", "Y"),
         (NARROW, "lazy", "gradients"),

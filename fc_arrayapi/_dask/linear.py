@@ -1,6 +1,7 @@
 """The layer on Dask: which blocks are contracted with which. Each block goes through the layer in memory.
 
-The layer in memory checks every block again: lengths of unknown blocks can be compared only there.
+The layer in memory checks every block again: lengths of unknown blocks can be compared only there. Arrays of two
+dtypes are cast before, so that `forward` and `backward` in one pass share the cast blocks of X.
 """
 
 from __future__ import annotations
@@ -33,18 +34,23 @@ def operand(name: str, array: Array, batch_axes: int) -> Operand:
     return Operand(name, array, axes(name, batch_axes))
 
 
+def promoted(xp: Namespace, operands: Sequence[Operand]) -> list[Operand]:
+    """Cast operands to the dtype of their product: by Dask, which names equal casts alike and makes them once."""
+    dtype, _ = sum_dtypes(xp, tuple(x.array.dtype for x in operands))
+    return [replace(x, array=namespace.cast(xp, x.array, dtype)) for x in operands]
+
+
 def forward(X: Array, W: Array, B: Array | None) -> Array:
     """Return Y, with the batch chunks of X."""
     xp = checks.check_forward(X, W, B)
     n = X.ndim - 1
     x, w = whole_features("forward", [operand("X", X, n), operand("W", lift("W", W, X), n)])
     if B is None:
-        return _product(in_memory.forward, [x, w], axes("Y", n))
-    bias = operand("B", lift("B", B, X), n)
+        return _product(in_memory.forward, promoted(xp, [x, w]), axes("Y", n))
+    x, w, bias = promoted(xp, [x, w, operand("B", lift("B", B, X), n)])
     if x.array.numblocks[-1] == 1:
         (Y,) = blockwise.contract(in_memory.forward, [x, w, bias], Output(axes("Y", n)))
         return Y
-    w = replace(w, array=in_memory.wide_weight(xp, x.array, w.array, bias.array))
     product = operand("Y", _product(in_memory.forward, [x, w], axes("Y", n)), n)
     (Y,) = blockwise.contract(operator.add, [product, bias], Output(axes("Y", n)))
     return Y
@@ -91,19 +97,19 @@ def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any
     arrays = {"X": X, "dY": dY}
     term = partial(_both_sums, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
     outputs = [Output(axes(result, n), result_dtype(xp, result, arrays)) for result in ("dW", "dB")]
-    return [dX, *blockwise.contract(term, operands, *outputs)]
+    return [dX, *blockwise.contract(term, promoted(xp, operands), *outputs)]
 
 
 def _grad_input(where: str, dY: Array, W: Array) -> Array:
     n = dY.ndim - 1
     operands = whole_features(where, [operand("dY", dY, n), operand("W", lift("W", W, dY), n)])
-    return _product(in_memory.grad_input, operands, axes("dX", n))
+    return _product(in_memory.grad_input, promoted(namespace.of(dY), operands), axes("dX", n))
 
 
 def _grad_weight(xp: Namespace, operands: Sequence[Operand], acc_dtype: Any) -> Array:
     dtype, acc_dtype = sum_dtypes(xp, tuple(x.array.dtype for x in operands), acc_dtype)
     term = partial(in_memory.grad_weight, acc_dtype=acc_dtype, rounded=False)
-    (dW,) = blockwise.contract(term, operands, Output(axes("dW", 0), dtype))
+    (dW,) = blockwise.contract(term, promoted(xp, operands), Output(axes("dW", 0), dtype))
     return dW
 
 
