@@ -147,6 +147,7 @@ def test_both_formats_of_zarr_in_one_folder(tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 def test_a_number_of_blocks_that_dask_does_not_hold(backend, tmp_path):
     path = tmp_path / "x.zarr"
     zarr.create_array(path, shape=(10**9, 4), dtype="f8", chunks=(2, 4))
@@ -178,6 +179,7 @@ def shorten(file):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 @pytest.mark.parametrize(("lose", "left"), [(remove, 0), (shorten, 8)])
 def test_a_result_with_a_lost_chunk_is_refused(backend, stored, lose, left):
     opened = fc.open_array(stored, rows=4)
@@ -194,6 +196,7 @@ def test_a_result_with_a_lost_chunk_is_refused(backend, stored, lose, left):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 @pytest.mark.parametrize(("dtype", "fill"), [("f2", np.nan), (">f8", np.nan), ("c16", np.nan), ("i4", 0), ("?", 0)])
 def test_a_lost_chunk_is_nan_in_other_readers(backend, tmp_path, dtype, fill):
     path = tmp_path / "x.zarr"
@@ -205,6 +208,7 @@ def test_a_lost_chunk_is_nan_in_other_readers(backend, tmp_path, dtype, fill):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 def test_a_copy_in_another_form_may_leave_chunks_out(backend, stored):
     for name, form in {
         "compressed": {"compressors": "auto", "chunk_key_encoding": {"name": "default", "separator": "."}},
@@ -221,6 +225,7 @@ def test_a_copy_in_another_form_may_leave_chunks_out(backend, stored):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_a_missing_chunk_of_another_writer_is_the_fill_value(backend, tmp_path, zarr_format):
     array = zarr.create_array(
@@ -357,6 +362,7 @@ def test_a_zarr_shape_of_too_many_axes(tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 def test_opening_costs_what_is_there_and_not_what_is_claimed(backend, tmp_path):
     """A process opens 300 files whose metadata claim anything, within 200 MB and a second for each."""
     script = Path(__file__).parent / "helpers" / "fuzz_metadata.py"
@@ -367,6 +373,7 @@ def test_opening_costs_what_is_there_and_not_what_is_claimed(backend, tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 @pytest.mark.parametrize("compressor", ["zstd", "blosc", "lz4", "shards", "two", "no size"])
 def test_a_chunk_that_expands_to_more_than_its_size_is_refused(backend, tmp_path, compressor):
     """32 KB would become 1 GB, 200 MB for lz4, which compresses less."""
@@ -465,6 +472,7 @@ BOMBS = {
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of codecs that are in no specification
 @pytest.mark.parametrize("how", BOMBS)
 def test_no_form_of_a_chunk_hides_its_size(backend, tmp_path, monkeypatch, how):
@@ -494,6 +502,7 @@ def test_no_form_of_a_chunk_hides_its_size(backend, tmp_path, monkeypatch, how):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of codecs that are in no specification
 def test_every_usual_form_of_compression_is_read(backend, tmp_path):
     import numcodecs
@@ -524,6 +533,7 @@ def test_every_usual_form_of_compression_is_read(backend, tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 def test_a_well_compressed_array_is_read(backend, tmp_path):
     for number, form in enumerate(({}, {"shards": (10**6, 4)}, {"zarr_format": 2})):
         zarr.create_array(tmp_path / f"{number}.zarr", shape=(10**6, 4), chunks=(5 * 10**5, 4), dtype="f8", **form)[
@@ -533,6 +543,7 @@ def test_a_well_compressed_array_is_read(backend, tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 def test_a_header_of_version_3_is_read(backend, tmp_path):
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x03\x00" + npy(header=shaped(b"10"), data=bytes(80))[8:])
     assert fc.open_array(tmp_path / "x.npy").shape == (10,)
@@ -542,6 +553,7 @@ def test_a_header_of_version_3_is_read(backend, tmp_path):
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 def test_as_many_blocks_as_dask_can_hold(backend, tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "int8", (open_module.MOST_BLOCKS + 1, 1))
     assert fc.open_array(tmp_path / "x.npy", rows=2).numblocks == (open_module.MOST_BLOCKS // 2 + 1, 1)

@@ -72,6 +72,7 @@ NARROW, WIDE, LARGE_W = (2**16, 2**13, 1024, 16), (2**18, 2**15, 256, 256), (2**
 
 
 @pytest.mark.only("dask.array")
+@pytest.mark.needs("the_disk")
 @pytest.mark.xdist_group("memory")  # one after the other
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory apart")
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from helpers.results import PART, Source, break_off_at_the_end, lazy, names, own
 import fc_arrayapi as fc
 from fc_arrayapi._files import unfinished, unfinished_folder
 
-pytestmark = pytest.mark.only("dask.array")
+pytestmark = [pytest.mark.only("dask.array"), pytest.mark.needs("the_disk")]
 
 OPTIONS = ({"resume": True}, {"overwrite": True}, {"resume": True, "overwrite": True})
 SUFFIXES = pytest.mark.parametrize("suffix", [".npy", ".zarr"])

@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 import fc_arrayapi as fc
 
-pytestmark = pytest.mark.only("dask.array")
+pytestmark = [pytest.mark.only("dask.array"), pytest.mark.needs("the_disk")]
 
 ROWS, BLOCK = 100, 10
 FOREIGN = 9.0
