@@ -14,41 +14,32 @@ import numpy as np
 import pytest
 import zarr
 from helpers.assertions import lacks, nothing_computes, refused
+from helpers.formats import (
+    write_arrow,
+    write_hdf5,
+    write_npy,
+    write_npz,
+    write_parquet,
+    write_parquet_folder,
+    write_parts,
+    write_safetensors,
+    write_shards,
+    write_stream,
+    write_zarr,
+)
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module
 from fc_arrayapi._files.npy import read_npy_header
 
 ROWS = np.arange(6.0).reshape(2, 3)
-READ = (".npy", "Zarr", "HDF5", "'data.h5::x'", "dask.array.from_array")  # what open_array reads, and what to do else
+# What open_array reads, and what to do else.
+READ = (".npy", ".npz", ".safetensors", ".parquet", ".arrow", ".h5", "Zarr", "::name", "numpy.memmap", "torch.load")
 
 
 @pytest.fixture
 def x(rng):
     return rng.normal(size=(1000, 8)).astype("float32")
-
-
-def write_npy(folder, array):
-    np.save(folder / "x.npy", array)
-    return folder / "x.npy"
-
-
-def write_parts(folder, array):
-    (folder / "parts").mkdir(exist_ok=True)
-    for number, part in enumerate(np.split(array, [100, 430, 430, 777])):
-        np.save(folder / "parts" / f"part-{number}.npy", part)
-    return folder / "parts"
-
-
-def write_zarr(folder, array, **options):
-    zarr.create_array(folder / "x.zarr", data=array, overwrite=True, **{"chunks": (100, 8), **options})
-    return folder / "x.zarr"
-
-
-def write_hdf5(folder, array, **options):
-    with h5py.File(folder / "x.h5", "w") as file:
-        file.create_dataset("group/X", data=array, **options)
-    return f"{folder / 'x.h5'}::group/X"
 
 
 def set_back(folder):
@@ -58,7 +49,13 @@ def set_back(folder):
         os.utime(path, ns=(time, time))
 
 
-KINDS = pytest.mark.parametrize("write", [write_npy, write_parts, write_zarr, write_hdf5])
+KINDS = pytest.mark.parametrize(
+    "write",
+    [
+        write_npy, write_parts, write_zarr, write_hdf5, write_npz, write_safetensors, write_shards, write_parquet,
+        write_parquet_folder, write_arrow, write_stream,
+    ],
+)  # fmt: skip
 
 
 @KINDS
@@ -238,8 +235,8 @@ def test_a_file_that_is_changed_after_it_was_opened_is_refused(backend, tmp_path
     path = write(tmp_path, x)
     set_back(tmp_path)
     opened = fc.open_array(path, rows=300)
-    write(tmp_path, x[:600] if write is not write_parts else x + 1)
-    with refused(ValueError, str(path).partition("::")[0], "changed", "open"):
+    write(tmp_path, x + 1 if write in (write_parts, write_shards, write_parquet_folder) else x[:600])
+    with refused(ValueError, str(path).partition("::")[0].partition("*")[0], "changed", "open"):
         opened.compute()
 
 
@@ -412,16 +409,25 @@ def test_a_folder_whose_order_is_plain_is_read_in_it(backend, tmp_path, names):
     np.testing.assert_array_equal(opened[:, 0].compute(), np.repeat(np.arange(len(names)), 3))
 
 
-@pytest.mark.parametrize(("dtype", "name"), [("V2", "bfloat16"), ("V1", "float8_e4m3fn"), ("V7", "bfloat16")])
-def test_bytes_without_a_dtype_are_refused(tmp_path, dtype, name):
-    """As NumPy saves bfloat16 of ml_dtypes."""
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        ("V2", ["bfloat16", "dtype='float32'"]),
+        ("V1", [".view(ml_dtypes.float8_e4m3fn)", ".astype('float32')"]),
+        ("V7", []),
+    ],
+)
+def test_bytes_without_a_dtype_are_refused(tmp_path, dtype, advice):
+    """As NumPy saves bfloat16 and others of ml_dtypes."""
     np.save(tmp_path / "x.npy", np.zeros((4, 3), dtype))
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["X"] = np.zeros((4, 3), dtype)
-    advice = [f".view(ml_dtypes.{name})", ".astype('float32')"] if dtype != "V7" else []
     for path in (tmp_path / "x.npy", f"{tmp_path / 'x.h5'}::X"):
         with refused(ValueError, str(path), f"|{dtype}", "bfloat16", *advice):
             fc.open_array(path)
+        if dtype != "V2":
+            with refused(ValueError, str(path), f"|{dtype}", "bfloat16", *advice):
+                fc.open_array(path, dtype="float32")
 
 
 @pytest.mark.only("dask.array")

@@ -210,7 +210,8 @@ def test_columns_as_chunks_are_no_matter_of_rows(backend, worker, tmp_path, kind
             file.create_dataset("x", (2_000_000, 64), "f4", chunks=(2_000_000, 1))
     else:
         zarr.create_array(path, shape=(2_000_000, 64), dtype="f4", chunks=(2_000_000, 1))
-    X = fc.open_array(f"{path}::x" if kind == "h5" else path)
+    with pytest.warns(UserWarning, match=f"{path.name}.*2,000,000 rows"):
+        X = fc.open_array(f"{path}::x" if kind == "h5" else path)
     for memory in (2**34, 2**28):
         worker(threads=2, memory=memory)
         advice = " ".join(fc.plan(X, np.ones((64, 2), "float32")).warnings)

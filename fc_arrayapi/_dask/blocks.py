@@ -59,9 +59,10 @@ def lift(name: str, array: Array, like: Array) -> Array:
     return dask_array().from_array(namespace.of(like._meta, "a block of X").asarray(array), chunks=-1)
 
 
-def from_source(source: Any, rows: int) -> Array:
-    """Make a Dask array of anything with a shape, a dtype and slicing, with `rows` rows in a block."""
-    return dask_array().from_array(source, chunks=(rows, *source.shape[1:]), fancy=False)
+def from_source(source: Any, rows: int | tuple[int, ...]) -> Array:
+    """Make a Dask array of anything with a shape, a dtype and slicing, from the rows of a block, or of each."""
+    meta = np.empty((0,) * source.ndim, dtype=source.dtype)  # else Dask reads a slice to see what comes
+    return dask_array().from_array(source, chunks=(rows, *source.shape[1:]), fancy=False, meta=meta)
 
 
 def each_block(func: Callable[..., None], array: Array, **fixed: Any) -> Array:

@@ -10,19 +10,24 @@ import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .disk import check_regular
-from .source import Source, check_unchanged, file_state, naming_damage, one_of, slice_range
+from .source import Source, check_unchanged, file_state, holding, is_bfloat16, naming_damage, one_of, slice_range
 
 
 class Hdf5Dataset(Source):
-    """A dataset in an HDF5 file."""
+    """A dataset in an HDF5 file; `bfloat16` as in `MappedArray`."""
 
-    def __init__(self, path: Path, dataset: str) -> None:
+    def __init__(self, path: Path, dataset: str, bfloat16: bool = False) -> None:
         self.path, self.dataset = path, dataset
         h5py = _h5py()
         with _open_hdf5(h5py, path) as file:
-            names: list[str] = []
+            names: dict[str, str] = {}
+
+            def note(name: str, found: Any) -> None:
+                if isinstance(found, h5py.Dataset):
+                    names[name] = holding(found.shape or (), found.dtype)
+
             with naming_damage(f"{path}: its list of datasets is damaged"):
-                file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
+                file.visititems(note)
             wanted = one_of(names, f"{path}::{{}}")
             if not dataset:
                 raise ValueError(f"{path}: names no dataset: open {wanted}")
@@ -35,7 +40,8 @@ class Hdf5Dataset(Source):
             self._check_inside(file, found)
             if found.shape is None:
                 raise ValueError(f"{path}::{dataset}: is an empty dataset without a shape")
-            self.describe(f"{path}::{dataset}", found.shape, found.dtype)
+            self.bfloat16 = bfloat16 and is_bfloat16(found.dtype)
+            self.describe(f"{path}::{dataset}", found.shape, np.dtype("<u2") if self.bfloat16 else found.dtype)
             self.rows_at_once = int(found.chunks[0]) if found.chunks else 1
         self._state = file_state(os.stat(path))
 
@@ -65,7 +71,7 @@ class Hdf5Dataset(Source):
             f"is not installed"
         )
         with _open_hdf5(_h5py(), self.path) as file, damage:
-            return np.asarray(file[self.dataset][index])
+            return np.asarray(file[self.dataset][index]).view(self.dtype)
 
 
 def _open_hdf5(h5py: Any, path: Path) -> Any:

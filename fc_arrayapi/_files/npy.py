@@ -7,18 +7,19 @@ import io
 import math
 import os
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, BinaryIO, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from .disk import flush, open_file, size_at, state_at, unfollowed
-from .source import Source, brief, check_unchanged, file_state, too_large
+from .mapped import MappedArray
+from .source import brief, file_state, too_large
 from .writer import Bounds
 
 Result = TypeVar("Result")
@@ -99,30 +100,24 @@ def parsed(read: Callable[[], Result]) -> Result:
     return read()
 
 
-class NpyFile(Source):
-    """A ``.npy`` file."""
+class NpyFile(MappedArray):
+    """A ``.npy`` file.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Parameters
+    ----------
+    path : Path
+    bfloat16 : bool
+        As in `MappedArray`.
+    """
+
+    def __init__(self, path: Path, bfloat16: bool = False) -> None:
         with open_file(path) as file:
-            self._header = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
-            self._state = file_state(os.fstat(file.fileno()))
-        self.describe(str(path), self._header.shape, self._header.dtype)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return (str(self.path), *self._state)
-
-    def copies(self, rows: Sequence[int]) -> float:
-        """Return 0: blocks are views of the file."""
-        return 0
-
-    def __getitem__(self, index: Any) -> NumPyArray:
-        check_unchanged(self.path, self._state)
-        # Not numpy.load, which parses the header again: see `parsed`.
-        order: Literal["F", "C"] = "F" if self._header.fortran_order else "C"
-        with open_file(self.path) as file:
-            array = np.memmap(file, self.dtype, "r", offset=self._header.offset, shape=self.shape, order=order)
-        return np.asarray(array[index])
+            header = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
+            state = file_state(os.fstat(file.fileno()))
+        order = "F" if header.fortran_order else "C"
+        super().__init__(
+            path, state, str(path), header.shape, header.dtype, header.offset, order=order, bfloat16=bfloat16
+        )
 
 
 @dataclass(frozen=True)

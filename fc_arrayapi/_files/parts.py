@@ -1,4 +1,4 @@
-"""Arrays that follow each other along the batch: a folder of .npy files, or a list of paths."""
+"""Arrays that follow each other along the batch: the files of a folder or of a pattern, or a list of paths."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 from .._arrays.libraries import NumPyArray
 from .._dask import blocks
 from .disk import UNFINISHED
-from .npy import NpyFile
-from .source import Source, brief
+from .source import Source, brief, grouped
 
 _NUMBER = re.compile("[0-9]+")
 
@@ -31,6 +30,8 @@ class Parts(Source):
     """
 
     def __init__(self, where: str, parts: Sequence[Source]) -> None:
+        # A column of lists that has no rows does not say how long they are.
+        parts = [part for part in parts if part.shape[0] or not part.in_groups] or parts[:1]
         self.path, self.parts = Path(where), parts
         first = parts[0]
         for part in parts:
@@ -40,12 +41,20 @@ class Parts(Source):
                     f"{first.path.name} before it has {first.shape[1:]} and {brief(first.dtype)}: all parts "
                     f"must have the same row shape and dtype"
                 )
-        self.rows_at_once = max(part.rows_at_once for part in parts)
+        largest = max(parts, key=lambda part: part.rows_at_once)
+        self.rows_at_once, self.in_smaller_chunks = largest.rows_at_once, largest.in_smaller_chunks
+        self.in_groups = any(part.in_groups for part in parts)
         self.places = blocks.bounds([part.shape[0] for part in parts])
         self.describe(where, (self.places[-1][1], *first.shape[1:]), first.dtype)
 
     def __dask_tokenize__(self) -> list[Any]:
         return [part.__dask_tokenize__() for part in self.parts]
+
+    def blocks(self, rows: int) -> tuple[int, ...]:
+        """Return blocks that go on in the next part, or end with the groups of each part."""
+        if not self.in_groups:
+            return super().blocks(rows)
+        return grouped([block for part in self.parts for block in part.blocks(rows)], rows)
 
     def copies(self, rows: Sequence[int]) -> float:
         """Return what the parts hold, and 1 more if a block goes on in the next part."""
@@ -68,47 +77,37 @@ class Parts(Source):
         return np.concatenate(pieces) if pieces else self.parts[0][(slice(0, 0), *rest)]
 
 
-def npy_folder(path: Path) -> Parts:
-    """Open a folder of ``.npy`` files in the order of their names.
+def check_finished(path: Path) -> None:
+    """Refuse an unfinished result, and what lies in one."""
+    if any(part.endswith(UNFINISHED) for part in path.parts):
+        raise ValueError(f"{path}: is an unfinished result: complete it with store(..., resume=True), or remove it")
+
+
+def check_order(where: str, names: Sequence[str]) -> None:
+    """Refuse sorted names of which the order is not plain.
 
     Raises
     ------
     ValueError
-        If there is no such file, an unfinished result among them, a link out of the folder, or if their order is not
-        plain: by name it is another than by number, or the names differ in more than their numbers.
+        If by name it is another than by number, or the names differ in more than their numbers.
     """
-    names = sorted(name for name in os.listdir(path) if not name.startswith("."))
-    for name in names:
-        if name.endswith(UNFINISHED):
-            raise ValueError(
-                f"{path / name}: is an unfinished result: complete it with store(..., resume=True), or remove it"
-            )
-    names = [name for name in names if name.endswith(".npy")]
-    if not names:
-        raise ValueError(f"{path}: the folder is not a Zarr array and contains no .npy files")
-    _check_order(path, names)
-    return Parts(str(path), [NpyFile(_inside(path, name)) for name in names])
-
-
-def _check_order(path: Path, names: Sequence[str]) -> None:
-    """Compare the order by name with that by number, and the names without their numbers."""
     advice = "or pass a list of paths in the order you want"
     for name in names:
         if _NUMBER.sub("", name) != _NUMBER.sub("", names[0]):
             raise ValueError(
-                f"{path}: {names[0]} and {name} differ in more than a number, so they may not belong together: put "
+                f"{where}: {names[0]} and {name} differ in more than a number, so they may not belong together: put "
                 f"other arrays into another folder, {advice}"
             )
     by_number = sorted(names, key=lambda name: [int(digits) for digits in _NUMBER.findall(name)])
     for by_name, other in zip(names, by_number, strict=True):
         if by_name != other:
             raise ValueError(
-                f"{path}: by name {by_name} comes before {other}, by number after it: rename the files with leading "
-                f"zeros, such as part-02.npy, {advice}"
+                f"{where}: by name {by_name} comes before {other}, by number after it: rename the files with leading "
+                f"zeros, such as part-02{Path(names[0]).suffix}, {advice}"
             )
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """Return the path of a file in a folder, unless it is a link to a place outside."""
     path = folder / name
     real = Path(os.path.realpath(path))

@@ -7,7 +7,7 @@ import math
 import os
 import reprlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from .._arrays.libraries import NumPyArray
 # The most that NumPy supports.
 MOST_AXES = 64
 
+# Names that a message lists.
+MOST_NAMES = 20
+
 
 class Source:
     """An array on disk that is opened for each slice.
@@ -25,10 +28,26 @@ class Source:
     It has no ``copy`` method on purpose: Dask copies a ``numpy.memmap`` into memory and hashes
     all of it for its name (dask #11850). Dask takes slices with step 1 and single rows, which
     every format supports.
+
+    Attributes
+    ----------
+    path : Path
+        The file, or the folder.
+    rows_at_once : int
+        Rows that can only be read together: those of a chunk, or of the largest one.
+    in_groups : bool
+        Its rows lie in groups of any sizes, such as row groups, and blocks end where groups do.
+    in_smaller_chunks : str
+        How a user writes the file anew, in chunks of fewer rows.
+    bfloat16 : bool
+        Its elements are the bits of bfloat16 numbers, as integers.
     """
 
     path: Path
     rows_at_once = 1
+    in_groups = False
+    in_smaller_chunks = "write the file anew in smaller chunks"
+    bfloat16 = False
 
     def __dask_tokenize__(self) -> Any:
         """Return what identifies this version of the file, for Dask's name."""
@@ -41,6 +60,11 @@ class Source:
     def copies(self, rows: Sequence[int]) -> float:
         """Return how many times the size of a block reading it allocates, for blocks of these rows; 0 for a view."""
         return 1
+
+    def blocks(self, rows: int) -> tuple[int, ...]:
+        """Return the rows of each block, for blocks of at most `rows`, but of whole chunks."""
+        N, rows = self.shape[0], max(1, rows // self.rows_at_once) * self.rows_at_once
+        return (rows,) * (N // rows) + ((N % rows,) if N % rows or not N else ())
 
     def describe(self, where: str, shape: tuple[int, ...], dtype: Any) -> None:
         """Set shape, dtype and ndim, if this is an array of rows of numbers."""
@@ -55,8 +79,10 @@ class Source:
                 f"{brief(dtype)})"
             )
         if dtype.kind == "V" and dtype.names is None:
-            name = {1: "float8_e4m3fn", 2: "bfloat16"}.get(dtype.itemsize)
-            how = f": read it as x = array.view(ml_dtypes.{name}) and save x.astype('float32') instead" if name else ""
+            how = {
+                1: ": read it as x = array.view(ml_dtypes.float8_e4m3fn) and save x.astype('float32') instead",
+                2: ": if it is bfloat16, pass dtype='float32', which holds each of its numbers",
+            }.get(dtype.itemsize, "")
             raise ValueError(
                 f"{where}: contains bytes without a dtype ({brief(dtype)}), as NumPy saves bfloat16 and other dtypes "
                 f"that are not its own{how}"
@@ -66,6 +92,22 @@ class Source:
         if too_large(shape, dtype):
             raise ValueError(f"{where}: has shape {reprlib.repr(tuple(shape))}, which exceeds the limits of NumPy")
         self.shape, self.dtype, self.ndim = tuple(map(int, shape)), dtype, len(shape)
+
+
+def is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Say whether elements may be bfloat16: two bytes without a dtype of NumPy's."""
+    return dtype.kind == "V" and dtype.names is None and dtype.subdtype is None and dtype.itemsize == 2
+
+
+def grouped(units: Sequence[int], rows: int) -> tuple[int, ...]:
+    """Join neighbours, such as row groups, to blocks of at most `rows`; a larger one is a block of its own."""
+    blocks: list[int] = []
+    for unit in filter(None, units):
+        if blocks and blocks[-1] + unit <= rows:
+            blocks[-1] += unit
+        else:
+            blocks.append(unit)
+    return tuple(blocks) or (0,)
 
 
 def slice_range(at: Any, length: int) -> tuple[int, int]:
@@ -78,7 +120,8 @@ def naming_damage(what: str) -> Iterator[None]:
     """Convert any exception that a library raises for damaged data into a ValueError that names the file."""
     try:
         yield
-    except MemoryError:
+    except MemoryError as error:
+        error.add_note(what)
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # from the system, such as too many open files
@@ -86,9 +129,18 @@ def naming_damage(what: str) -> Iterator[None]:
         raise ValueError(f"{what} ({brief(error)}): write the file again") from None
 
 
-def one_of(names: Any, form: str) -> str:
-    """Write out the paths that could have been meant."""
-    return " or ".join(form.format(name) for name in sorted(names)) or "another file: this one has none"
+def one_of(names: Iterable[str], form: str) -> str:
+    """Write out the paths that could have been meant, at most 20. A mapping has what each of them holds."""
+    holds = names if isinstance(names, Mapping) else {}
+    known = sorted(names)
+    shown = [form.format(brief(name)) + (f" ({holds[name]})" if name in holds else "") for name in known[:MOST_NAMES]]
+    more = f", or one of {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
+    return " or ".join(shown) + more or "another file: this one has none"
+
+
+def holding(shape: Sequence[int], dtype: Any) -> str:
+    """Write what an array holds: its shape and its dtype."""
+    return f"{reprlib.repr(tuple(shape))}, {brief(dtype)}"
 
 
 def file_state(status: os.stat_result) -> tuple[int, int]:
