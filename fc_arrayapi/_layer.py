@@ -334,7 +334,8 @@ class FullyConnected(Generic[WeightT, BiasT]):
         ValueError
             For another ending.
         TypeError
-            For a dtype other than float16, float32 and float64; NumPy has no bfloat16.
+            For a dtype other than float16, float32 and float64, and bfloat16 in
+            ``.safetensors``; NumPy has no bfloat16.
         FileNotFoundError
             If the folder does not exist.
         OSError
@@ -357,16 +358,33 @@ class FullyConnected(Generic[WeightT, BiasT]):
     @overload
     @classmethod
     def load(
-        cls, path: AnyPath, *, device: Any = ..., max_bytes: int = ...
+        cls,
+        path: AnyPath,
+        *,
+        prefix: str = ...,
+        layout: weights.LayoutName | None = ...,
+        device: Any = ...,
+        max_bytes: int = ...,
     ) -> FullyConnected[NumPyArray, NumPyArray | None]: ...
     @overload
-    @classmethod
-    def load(cls, path: AnyPath, *, xp: Any, device: Any = ..., max_bytes: int = ...) -> FullyConnected[Any, Any]: ...
     @classmethod
     def load(
         cls,
         path: AnyPath,
         *,
+        prefix: str = ...,
+        layout: weights.LayoutName | None = ...,
+        xp: Any,
+        device: Any = ...,
+        max_bytes: int = ...,
+    ) -> FullyConnected[Any, Any]: ...
+    @classmethod
+    def load(
+        cls,
+        path: AnyPath,
+        *,
+        prefix: str = "",
+        layout: weights.LayoutName | None = None,
         xp: Any = np,
         device: Any = None,
         max_bytes: int = weights.MAX_BYTES,
@@ -381,27 +399,37 @@ class FullyConnected(Generic[WeightT, BiasT]):
         ----------
         path : path
             A ``.npz`` or ``.safetensors`` file with the entries W, (C, S), and, for a bias, B,
-            (S,), in float16, float32 or float64: from `save`, numpy.savez,
-            numpy.savez_compressed or safetensors.
+            (S,), in float16, float32 or float64, or bfloat16 in ``.safetensors``: from `save`,
+            numpy.savez, numpy.savez_compressed or safetensors.
+        prefix : str
+            The name of the layer in a file of a whole model: ``"head"`` for the entries
+            ``head.W`` and ``head.B``, or ``head/W`` and ``head/B``. The other entries are not
+            read.
+        layout : {"torch", "keras", "flax"}, optional
+            Whose names and axes the entries have: ``weight``, (S, C), and ``bias`` of
+            torch.nn.Linear, or ``kernel``, (C, S), and ``bias`` of the Dense of Keras and Flax.
+            Default: W and B.
         xp : module
             The array library: numpy, torch, jax.numpy, ...
         device : optional
             The device, as the library names it.
         max_bytes : int
-            The limit for W and B together, 16 GiB by default. Besides, a compressed array of
+            The limit for W and B together, as they are stored, 16 GiB by default. Besides, a compressed array of
             more than 16 MiB may be at most 100 times as large as its compressed bytes: trained
             weights compress far less, zip bombs far more.
 
         Returns
         -------
         FullyConnected
-            W and B in the dtypes of the file; B is None if the file has none.
+            W and B in the dtypes of the file; B is None if the file has none. bfloat16 becomes
+            float32 in libraries that lack it, such as NumPy, which is exact.
 
         Raises
         ------
         ValueError
-            For a file with other entries than W and B, with wrong sizes, or with more than
-            `max_bytes`.
+            For a file without the entries that are asked for, or, with neither `prefix` nor
+            `layout`, with others besides: the message lists the names that are there. For
+            wrong sizes, more than `max_bytes`, and an unknown layout.
         TypeError
             For dtypes that are not real floating, or that the library does not support.
         OSError
@@ -417,12 +445,20 @@ class FullyConnected(Generic[WeightT, BiasT]):
         ...     np.savez(folder + "/layer.npz", W=np.ones((3, 2), "float32"))
         ...     fc.FullyConnected.load(folder + "/layer.npz")
         FullyConnected(C=3, S=2, bias=False, dtype=float32, xp=numpy, device=cpu)
+
+        One layer of a model of PyTorch:
+
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     state = {"body.weight": np.ones((5, 9)), "head.weight": np.ones((2, 3)), "head.bias": np.ones(2)}
+        ...     np.savez(folder + "/model.npz", **state)
+        ...     fc.FullyConnected.load(folder + "/model.npz", prefix="head", layout="torch")
+        FullyConnected(C=3, S=2, bias=True, dtype=float64, xp=numpy, device=cpu)
         """
         space = namespace.wrapped(xp)
-        W, B = weights.load_weights(path, max_bytes)
+        W, B = weights.load_weights(path, max_bytes, prefix, layout)
         return cls(
-            namespace.from_numpy(W, space, device=device),
-            None if B is None else namespace.from_numpy(B, space, device=device),
+            namespace.from_bits(W, space, device=device),
+            None if B is None else namespace.from_bits(B, space, device=device),
         )
 
     @classmethod

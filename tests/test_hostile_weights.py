@@ -26,7 +26,7 @@ from helpers.hostile import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import weights
+from fc_arrayapi._files import weights, weights_safetensors
 
 DEFLATED = zipfile.ZIP_DEFLATED
 OBJECTS = ("W.npy", "Python objects")
@@ -57,17 +57,17 @@ HOSTILE_NPZ = {
     "twice W and B": (
         npz(("B.npy", npy(B)), ("W.npy", npy(W)), ("W.npy", npy(W))), ("'W'", "2")
     ),
-    "../W.npy": (npz(("../W.npy", npy(W))), ("'../W.npy'", "folder")),
-    "/W.npy": (npz(("/W.npy", npy(W))), ("'/W.npy'", "folder")),
-    "W.npy/W.npy": (npz(("W.npy/W.npy", npy(W))), ("'W.npy/W.npy'", "folder")),
-    r"..\W.npy": (npz((r"..\W.npy", npy(W))), (r"'..\\W.npy'", "folder")),
-    "C:W.npy": (npz(("C:W.npy", npy(W))), ("'C:W.npy'", "folder")),
+    "../W.npy": (npz(("../W.npy", npy(W))), ("['../W']", "W", "B")),
+    "/W.npy": (npz(("/W.npy", npy(W))), ("['/W']", "W", "B")),
+    "W.npy/W.npy": (npz(("W.npy/W.npy", npy(W))), ("['W.npy/W']", "W", "B")),
+    r"..\W.npy": (npz((r"..\W.npy", npy(W))), (r"['..\\W']", "W", "B")),
+    "C:W.npy": (npz(("C:W.npy", npy(W))), ("['C:W']", "W", "B")),
     "W.npy before a null": (
         npz(("W.npy#.npy", npy(W)), replace=[(b"W.npy#.npy", b"W.npy\0.npy")]),
-        (r"'W.npy\x00.npy'", "folder"),
+        (r"['W.npy\x00']", "W", "B"),
     ),
     "W without .npy": (npz(("W", npy(W))), ("'W'", ".npy")),
-    "a long name": (npz((f"{'W' * 60000}.npy", npy(W))), ("['WWWWWWWWWWWW...WWWWWWWWWWWWW']", "W", "B")),
+    "a long name": (npz((f"{'W' * 60000}.npy", npy(W))), ("['WWWWWWWWWWWWWWWWW...WWWWWWWWWWWWWWWWWW']", "W", "B")),
     "W of one axis": (npz(("W.npy", npy(B))), ("W", "(3,)", "(C, S)")),
     "W of three axes": (npz(("W.npy", npy(W[None]))), ("W", "(1, 2, 3)", "(C, S)")),
     "W of no axis": (npz(("W.npy", npy(1.0))), ("W", "()", "(C, S)")),
@@ -154,8 +154,10 @@ HOSTILE_NPZ = {
     ),
     "10,000 members": (
         npz(*((f"{number}.npy", b"") for number in range(10_000))),
-        ("538890 bytes", "W", "B"),
+        ("['0', '1', '10', '100', '1000', '1001']", "9994", "W", "B"),
     ),
+    "50,000 members": (npz(*((f"{number}.npy", b"") for number in range(50_000))), ("2738890 bytes", "2097152")),
+    "a name that is shown on two lines": (npz(("\n.npy", npy(W))), (r"['\n']", "W", "B")),
     "other numbers than were written": (
         npz(("W.npy", npy(W)), replace=[(W[1].tobytes(), bytes(24))]),
         (".npz file", "Bad CRC-32 for file 'W.npy'"),
@@ -188,7 +190,7 @@ HOSTILE_TENSORS = {
         ("axis s", "W has 3", "(2, 3)", "B has 2", "(2,)", "(S,)"),
     ),
     "integers": (safetensors({"W": tensor([2, 3], dtype="I64")}, bytes(48)), ("W", "I64", *DTYPES)),
-    "bfloat16": (safetensors({"W": tensor([2, 3], dtype="BF16", size=2)}, bytes(12)), ("W", "BF16", *DTYPES)),
+    "float8": (safetensors({"W": tensor([2, 3], dtype="F8_E4M3", size=1)}, bytes(6)), ("W", "F8_E4M3", *DTYPES)),
     "a shape of too many": (
         safetensors({"W": tensor([0, 2**62])}),
         ("W", "shape", "(0, 4611686018427387904)"),
@@ -206,7 +208,12 @@ HOSTILE_TENSORS = {
     "a header of an exbibyte": (safetensors({"W": tensor([2, 3])}, bytes(48), length=2**60), NOT_WHOLE),
     "a header of 64 MB": (
         safetensors({"W": tensor([2, 3]), "__metadata__": {"a": "b" * 2**26}}, bytes(48)),
-        ("header", "67108956 bytes", "W", "B"),
+        ("header", "67108956 bytes", "2097152"),
+    ),
+    "a list of fields": (safetensors({"W": ["F64", [2, 3], [0, 48]]}, bytes(48)), NOT_WHOLE),
+    "20,000 tensors": (
+        safetensors({str(number): tensor([0]) for number in range(20_000)}),
+        ("['0', '1', '10', '100', '1000', '10000']", "19994", "W", "B"),
     ),
     "no JSON": (safetensors("{", bytes(48)), NOT_WHOLE),
     "cut short": (cut(WHOLE_TENSORS, -8), NOT_WHOLE),
@@ -288,10 +295,24 @@ def test_the_default_limit_is_16_gibibytes(tmp_path):
     safetensors({"W": tensor(shape)})(path)
     os.truncate(path, path.stat().st_size + 2**34)  # sparse
     with refused(ValueError, str(path), "17179869188 bytes", "17179869184", "max_bytes=17179869188"):
-        weights._check_arrays(path, {"W": ("float32", (2**32 + 1, 1))}, weights.MAX_BYTES)
+        headers = {"W": ("W", "float32", (2**32 + 1, 1))}
+        weights._check_arrays(path, headers, weights.OWN, weights.FORMATS[".npz"].dtypes, weights.MAX_BYTES)
     facts = f"{2**34} bytes", f"{2**34 - 1}", f"max_bytes={2**34}"
     with memory_below(MEGABYTE), refused(ValueError, str(path), *facts):
         fc.FullyConnected.load(path, max_bytes=2**34 - 1)
+
+
+def test_the_longest_header_takes_at_most_32_times_its_size(tmp_path):
+    """Fields that the format does not know may hold anything; lists of one number take the most memory."""
+    path = tmp_path / "layer.safetensors"
+    known = json.dumps({"W": {**tensor([2, 3]), "more": []}})
+    lists = ",".join(["[0]"] * ((weights_safetensors.HEADER_BYTES - len(known)) // 4))
+    safetensors(known.replace("[]", f"[{lists}]"), W.tobytes())(path)
+    with memory_below(32 * weights_safetensors.HEADER_BYTES):
+        np.testing.assert_array_equal(fc.FullyConnected.load(path).W, W)
+    safetensors(known.replace("[]", f"[{lists},{' ' * 10}0]"), W.tobytes())(path)
+    with memory_below(MEGABYTE), refused(ValueError, str(path), "header", f"{weights_safetensors.HEADER_BYTES}"):
+        fc.FullyConnected.load(path)
 
 
 def test_no_more_is_inflated_than_is_declared(tmp_path):

@@ -203,6 +203,28 @@ def from_numpy(array: NumPyArray, xp: Namespace, *, dtype: Any = None, device: A
     return result
 
 
+def to_bits(array: Array) -> NumPyArray:
+    """Convert an array to NumPy as `to_numpy` does, but bfloat16, which NumPy lacks, to its bits in uint16."""
+    xp = of(array)
+    if dtype_name(array.dtype) == "bfloat16":
+        array = array.view(xp.uint16)
+    return library(xp).to_numpy(array)
+
+
+def from_bits(array: NumPyArray, xp: Namespace, *, device: Any = None) -> Array:
+    """Convert a NumPy array to another library as `from_numpy` does, but uint16 as the bits of bfloat16.
+
+    They become bfloat16 where the library has it, else float32, which is exact.
+    """
+    if array.dtype == np.uint16:
+        if hasattr(xp, "bfloat16"):
+            return from_numpy(array, xp, device=device).view(xp.bfloat16)
+        array = array.astype(np.uint32)
+        array <<= 16
+        array = array.view(np.float32)
+    return from_numpy(array, xp, device=device)
+
+
 def is_real_floating(xp: Namespace, dtype: Any) -> bool:
     """Say whether a dtype is real floating with 16 bits or more."""
     try:

@@ -1,78 +1,115 @@
 """W and B on disk: written completely or not at all, checked before memory is allocated, never unpickled.
 
-Every bit is kept, also of NaN and infinities: a file is refused for its structure, never for its numbers.
+Every bit is kept, also of NaN and infinities: a file is refused for its structure, never for its numbers. bfloat16,
+which NumPy lacks, stays what it is in the file on its way: its bits in uint16, the only integers here.
 """
 
 from __future__ import annotations
 
 import collections
-import errno
-import functools
-import io
-import json
 import math
 import operator
 import os
 import reprlib
-import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from .._arrays import namespace
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
+from . import weights_npz, weights_safetensors
 from .disk import FILE, AnyPath, atomic_write, kind_at, open_file, target_path
-from .npy import parsed, read_npy_header
-from .source import brief, too_large
-
-WEIGHT_DTYPES = ("float16", "float32", "float64")
+from .source import too_large
+from .weights_safetensors import stored_dtype
 
 # The default limit for W and B together.
 MAX_BYTES = 16 * 2**30
 
-# Trained weights compress little. An array of more than MOST_INFLATED bytes and more than INFLATION times its
-# compressed size counts as a zip bomb; deflate reaches a factor of about 1030.
-MOST_INFLATED, INFLATION = 16 * 2**20, 100
+LayoutName = Literal["torch", "keras", "flax"]
 
-# The directory of an archive of two members and the header of a file of two tensors take a few hundred bytes.
-# Longer ones are refused unread: a list of a million entries would take more memory than a layer.
-DIRECTORY_BYTES = 2**17
 
-_SAFETENSORS_DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
+class Layout(NamedTuple):
+    """The names that a library gives W and B in a file, and the axes of its W."""
+
+    W: str
+    B: str
+    axes: str
+
+
+OWN = Layout("W", "B", "cs")
+LAYOUTS: dict[LayoutName, Layout] = {
+    "torch": Layout("weight", "bias", "sc"),
+    "keras": Layout("kernel", "bias", "cs"),
+    "flax": Layout("kernel", "bias", "cs"),
+}
+# What joins a prefix and a name: state dicts of torch and transformers' Flax models have ".", the flattened
+# parameters of Flax and the paths of Keras have "/".
+JOINTS = (".", "/")
+
+
+class Entries(Protocol):
+    """The arrays in an open file: their names, a header of each as (dtype, shape), and their numbers."""
+
+    names: list[str]
+
+    def header(self, name: str) -> tuple[str, tuple[int, ...]]:
+        """Return dtype and shape."""
+
+    def read(self, name: str) -> NumPyArray:
+        """Read an array that was checked."""
+
+
+class Format(NamedTuple):
+    """A format of files, by its ending."""
+
+    dtypes: tuple[str, ...]
+    write: Callable[[BinaryIO, dict[str, NumPyArray]], None]
+    opened: Callable[[Path], AbstractContextManager[Entries]]
+
+
+FORMATS = {
+    ".npz": Format(weights_npz.DTYPES, weights_npz.write, weights_npz.opened),
+    ".safetensors": Format(weights_safetensors.DTYPES, weights_safetensors.write, weights_safetensors.opened),
+}
 
 
 def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
     """Write W and B to a ``.npz`` or ``.safetensors`` file that appears under its name only when complete.
 
-    The arrays are written contiguous and in native byte order, without a change of any bit. bfloat16 is refused:
-    NumPy does not support it.
+    The arrays are written contiguous and in native byte order, without a change of any bit. bfloat16 goes to
+    ``.safetensors`` alone: NumPy does not support it.
     """
     path = target_path(path)
+    form = _by_suffix(path)
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
-        if namespace.dtype_name(array.dtype) not in WEIGHT_DTYPES:
+        dtype = namespace.dtype_name(array.dtype)
+        if dtype not in form.dtypes:
+            other = "save it as .safetensors, or " if dtype in weights_safetensors.DTYPES else ""
             raise TypeError(
-                f"{name} has dtype {namespace.dtype_name(array.dtype)}; files hold {', '.join(WEIGHT_DTYPES)}: "
+                f"{name} has dtype {dtype}; {path.suffix} files hold {', '.join(form.dtypes)}: {other}"
                 f'convert the layer first, for example layer.astype("float32")'
             )
-    write = _by_suffix(path, {".npz": _write_npz, ".safetensors": _write_safetensors})
-    host = {name: _native(namespace.to_numpy(array)) for name, array in arrays.items()}
+    host = {name: _native(namespace.to_bits(array)) for name, array in arrays.items()}
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist: create it first")
     if kind_at(path) not in (None, FILE):
         raise FileExistsError(f"{path}: is {kind_at(path)}, and weights are written to {FILE}: move it away")
     with atomic_write(path) as file:
-        write(file, host)
+        form.write(file, host)
 
 
-def load_weights(path: AnyPath, max_bytes: int = MAX_BYTES) -> tuple[NumPyArray, NumPyArray | None]:
-    """Read W and B from a file that `save_weights`, numpy.savez, numpy.savez_compressed or safetensors wrote.
+def load_weights(
+    path: AnyPath, max_bytes: int = MAX_BYTES, prefix: str = "", layout: LayoutName | None = None
+) -> tuple[NumPyArray, NumPyArray | None]:
+    """Read W, (C, S), and B from a file of one layer, or those that `prefix` and `layout` name from a larger one.
 
     Names, dtypes and shapes are read first and compared with each other, with the size of the file and with
-    `max_bytes`; no more than that is read. Nothing is unpickled.
+    `max_bytes`; no more than that is read. Nothing is unpickled. bfloat16 comes as its bits, uint16.
     """
     try:
         limit = operator.index(max_bytes)
@@ -80,48 +117,112 @@ def load_weights(path: AnyPath, max_bytes: int = MAX_BYTES) -> tuple[NumPyArray,
         limit = -1
     if limit < 0 or isinstance(max_bytes, bool):
         raise ValueError(f"max_bytes is {max_bytes!r}: pass the limit in bytes, an integer")
+    if not isinstance(prefix, str):
+        raise TypeError(f'prefix is {prefix!r}: pass text, for example "head" for head.weight and head.bias')
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f"layout is {layout!r}: choose one of {', '.join(map(repr, LAYOUTS))}, or None for W and B")
     path = Path(os.fsdecode(path))
-    read = _by_suffix(path, {".npz": _read_npz, ".safetensors": _read_safetensors})
+    form = _by_suffix(path)
     with open_file(path):  # refuses a FIFO, which might never end
         pass
-    arrays = {name: _native(array) for name, array in read(path, limit).items()}
-    return arrays["W"], arrays.get("B")
+    own = OWN if layout is None else LAYOUTS[layout]
+    with form.opened(path) as entries:
+        chosen = _chosen(path, entries.names, prefix, own)
+        headers = {role: (name, *entries.header(name)) for role, name in chosen.items()}
+        _check_arrays(path, headers, own, form.dtypes, limit)
+        arrays = {role: _native(entries.read(name)) for role, name in chosen.items()}
+    W = arrays["W"]
+    return W if own.axes == OWN.axes else W.T, arrays.get("B")
 
 
-def _by_suffix(path: Path, choices: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+def _by_suffix(path: Path) -> Format:
     try:
-        return choices[path.suffix]
+        return FORMATS[path.suffix]
     except KeyError:
-        raise ValueError(f"{path}: weights are stored in {' or '.join(choices)} files") from None
+        raise ValueError(f"{path}: weights are stored in {' or '.join(FORMATS)} files") from None
 
 
-def _check_keys(path: Path, keys: list[str]) -> None:
-    for key, count in collections.Counter(keys).items():
+def _chosen(path: Path, names: list[str], prefix: str, own: Layout) -> dict[str, str]:
+    """Return the names of W and B in the file."""
+    for name, count in collections.Counter(names).items():
         if count > 1:
             raise ValueError(
-                f"{path}: has the entry {reprlib.repr(key)} {count} times, and readers differ in which one they use: "
+                f"{path}: has the entry {reprlib.repr(name)} {count} times, and readers differ in which one they use: "
                 f"write each once"
             )
-    if sorted(keys) not in (["W"], ["B", "W"]):
-        raise ValueError(f"{path}: has the entries {reprlib.repr(sorted(keys))}; a layer has W and optionally B")
+    weight, bias, _ = own
+    if own is OWN and not prefix and set(names) not in ({weight}, {weight, bias}):
+        raise ValueError(
+            f"{path}: has the entries {_listed(names, prefix)}; a layer has W and optionally B: "
+            f"{_call(names, prefix) or 'pass prefix= and layout= for other names, or save W and B alone'}"
+        )
+    starts = [prefix + joint for joint in JOINTS] if prefix else [""]
+    found = [start for start in starts if start + weight in names]
+    if not found:
+        raise ValueError(
+            f"{path}: has no entry {' or '.join(reprlib.repr(start + weight) for start in starts)}; it has "
+            f"{_listed(names, prefix)}: {_call(names, prefix) or 'pass prefix= and layout= as they are named there'}"
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"{path}: has the entries {' and '.join(reprlib.repr(start + weight) for start in found)}, which prefix= "
+            f"does not tell apart: rename one"
+        )
+    chosen = {"W": found[0] + weight, "B": found[0] + bias}
+    return {role: name for role, name in chosen.items() if name in names}
 
 
-def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], limit: int) -> None:
+def _listed(names: list[str], prefix: str) -> str:
+    """Write the names that may have been meant, those with the prefix and those of weights first, cut to six."""
+    shorten = reprlib.Repr()
+    shorten.maxstring = 40
+    ends = tuple(layout.W for layout in LAYOUTS.values())
+    ordered = sorted(names, key=lambda name: (not name.startswith(prefix), not name.endswith(ends), name))
+    more = f" and {len(names) - shorten.maxlist} more" if len(names) > shorten.maxlist else ""
+    return f"{shorten.repr(ordered[: shorten.maxlist])}{more}"
+
+
+def _call(names: list[str], prefix: str) -> str:
+    """Write the arguments that read a weight of the file; ``""`` where none has the name of one."""
+    for name in sorted(names, key=lambda name: (not name.startswith(prefix), name)):
+        for layout, its in (*LAYOUTS.items(), (None, OWN)):
+            start = name.removesuffix(its.W)
+            if start != name and (start or layout) and start[-1:] in ("", *JOINTS) and len(name) <= 80:
+                arguments = {"prefix": start[:-1], "layout": layout}
+                given = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items() if value)
+                return f"pass for example {given}"
+    return ""
+
+
+def _check_arrays(
+    path: Path,
+    headers: dict[str, tuple[str, str, tuple[int, ...]]],
+    own: Layout,
+    dtypes: tuple[str, ...],
+    limit: int,
+) -> None:
     """Check that the dtypes and shapes in the file are those of a layer, and within the limit."""
     needed = 0
-    for name, (dtype, shape) in arrays.items():
-        if dtype not in WEIGHT_DTYPES:
-            raise TypeError(f"{path}: {name} has dtype {dtype}; weights are {', '.join(WEIGHT_DTYPES)}")
-        rank, axes = {"W": (2, "(C, S)"), "B": (1, "(S,)")}[name]
+    weight_axes = f"({', '.join(own.axes.upper())})"
+    for role, (name, dtype, shape) in headers.items():
+        if dtype not in dtypes:
+            hint = ", as NumPy saves bfloat16: save it as .safetensors" if dtype == "void16" else ""
+            raise TypeError(f"{path}: {name} has dtype {dtype}{hint}; weights are {', '.join(dtypes)}")
+        rank, axes = {"W": (2, weight_axes), "B": (1, "(S,)")}[role]
         if len(shape) != rank:
-            raise ValueError(f"{path}: {name} has shape {reprlib.repr(shape)}; the {name} of a layer is {axes}")
-        if too_large(shape, dtype):
+            raise ValueError(
+                f"{path}: {name} has shape {reprlib.repr(shape)}; the {getattr(own, role)} of a layer is {axes}"
+            )
+        if too_large(shape, stored_dtype(dtype)):
             raise ValueError(f"{path}: {name} has shape {shape}, which exceeds the limits of NumPy")
-        needed += math.prod(shape) * np.dtype(dtype).itemsize
-    W, B = arrays["W"][1], arrays.get("B", arrays["W"])[1]
-    if W[-1] != B[-1]:
+        needed += math.prod(shape) * stored_dtype(dtype).itemsize
+    weight, _, W = headers["W"]
+    bias, _, B = headers.get("B", headers["W"])
+    S = W[own.axes.index("s")]
+    if "B" in headers and B[0] != S:
         raise ValueError(
-            f"{path}: axis s (output features): W has {W[-1]}, B has {B[-1]}; W has shape {W}, B must be (S,), has {B}"
+            f"{path}: axis s (output features): {weight} has {S}, {bias} has {B[0]}; {weight} has shape {W}, which is "
+            f"{weight_axes}, {bias} must be (S,), has {B}"
         )
     if needed > limit:
         raise ValueError(
@@ -129,128 +230,7 @@ def _check_arrays(path: Path, arrays: dict[str, tuple[str, tuple[int, ...]]], li
         )
 
 
-def _write_npz(file: BinaryIO, arrays: dict[str, NumPyArray]) -> None:
-    import zipfile  # here, since it takes a tenth of the package's import time
-
-    # Not np.savez: in NumPy 2.0 it leaves the archive open after a failed write, which raises a second error later.
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
-
-
-class _Guarded(io.FileIO):
-    """A file that refuses long reads while the directory of an archive is read, which may claim any length."""
-
-    most = DIRECTORY_BYTES
-
-    def read(self, size: int | None = -1, /) -> bytes | Any:
-        if size is not None and size > self.most:
-            raise ValueError(f"{self.name}: its list of entries takes {size} bytes; W and B need a few hundred")
-        return super().read(size)
-
-
-def _read_npz(path: Path, limit: int) -> dict[str, NumPyArray]:
-    import zipfile  # here for the reason in _write_npz
-    import zlib
-
-    broken = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError, OverflowError)
-    try:
-        with _Guarded(os.fspath(path)) as file, zipfile.ZipFile(file) as archive:
-            file.most = sys.maxsize
-            members = _named_members(path, archive.infolist())
-            headers = {}
-            for name, member in members.items():
-                where = f"{path}: {member.filename}"
-                _check_member(where, member, os.fstat(file.fileno()).st_size)
-                with archive.open(member) as stream:
-                    header = read_npy_header(stream, where, member.file_size, exactly=True)
-                headers[name] = (header.dtype.name, header.shape)
-            _check_arrays(path, headers, limit)
-            return {name: parsed(functools.partial(_read_member, archive, member)) for name, member in members.items()}
-    except (*broken, OSError) as error:
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: an impossible offset in the file
-            raise
-        raise ValueError(f"{path}: is not a valid .npz file ({brief(error)})") from None
-
-
-def _read_member(archive: Any, member: Any) -> NumPyArray:
-    with archive.open(member) as stream:
-        array: NumPyArray = np.lib.format.read_array(stream, allow_pickle=False)
-    return array
-
-
-def _named_members(path: Path, members: list[Any]) -> dict[str, Any]:
-    """Return the members of an archive by the names of their arrays."""
-    names = [member.orig_filename for member in members]
-    for name in names:
-        if any(sign in name for sign in "/\\:\0"):
-            raise ValueError(f"{path}: has the entry {reprlib.repr(name)}: entries of a layer are not in a folder")
-        if not name.endswith(".npy"):
-            raise ValueError(f"{path}: has the entry {reprlib.repr(name)}: entries of a layer are .npy files")
-    keys = [name.removesuffix(".npy") for name in names]
-    _check_keys(path, keys)
-    return dict(zip(keys, members, strict=True))
-
-
-def _check_member(where: str, member: Any, archive_size: int) -> None:
-    """Compare the sizes of a member with each other and with the size of the archive."""
-    import zipfile
-
-    packed, size = member.compress_size, member.file_size
-    if member.flag_bits & 1:
-        raise ValueError(f"{where}: is encrypted: write it with numpy.savez")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(
-            f"{where}: is compressed by method {member.compress_type}; numpy.savez and numpy.savez_compressed write "
-            f"{zipfile.ZIP_STORED} and {zipfile.ZIP_DEFLATED}"
-        )
-    if member.header_offset + packed > archive_size:
-        raise ValueError(f"{where}: takes {packed} bytes of an archive of {archive_size}: the file is truncated")
-    if member.compress_type == zipfile.ZIP_STORED and packed != size:
-        raise ValueError(f"{where}: is not compressed but has two sizes, {packed} and {size} bytes")
-    if size > max(MOST_INFLATED, INFLATION * packed):
-        raise ValueError(
-            f"{where}: {packed} bytes expand to {size}, more than {INFLATION} times as many, like a zip bomb: "
-            f"if the file is "
-            f"yours, write it with numpy.savez"
-        )
-
-
-def _write_safetensors(file: BinaryIO, arrays: dict[str, NumPyArray]) -> None:
-    file.write(_safetensors().numpy.save(arrays))
-
-
-def _read_safetensors(path: Path, limit: int) -> dict[str, NumPyArray]:
-    safetensors = _safetensors()
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if DIRECTORY_BYTES < length <= os.fstat(file.fileno()).st_size:
-            raise ValueError(f"{path}: its header takes {length} bytes; W and B need a few hundred")
-        header = file.read(min(length, DIRECTORY_BYTES))
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            # safetensors itself keeps the last of two entries with one name.
-            _check_keys(path, [key for key, _ in json.loads(header, object_pairs_hook=list) if key != "__metadata__"])
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-            headers = {
-                name: (_SAFETENSORS_DTYPES.get(found.get_dtype(), found.get_dtype()), tuple(found.get_shape()))
-                for name, found in slices.items()
-            }
-            _check_arrays(path, headers, limit)
-            return {name: file.get_tensor(name) for name in slices}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: is not a valid .safetensors file ({brief(error)})") from None
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError("a .safetensors file needs the safetensors package: pip install safetensors") from None
-    return safetensors
-
-
 def _native(array: NumPyArray) -> NumPyArray:
     """Return the array contiguous and in native byte order, which every library accepts."""
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
+    native: np.dtype[Any] = array.dtype.newbyteorder("=")
+    return np.ascontiguousarray(array, dtype=native)

@@ -1,6 +1,6 @@
 """The types that come out: X's array type, and None for each gradient that was not asked for."""
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ def layers(X: Float32, W: Float32, B: Float32, maybe: Float32 | None, dY: Float3
     assert_type(fc.FullyConnected(W, B).backward(X, dY).dB, Float32)
     assert_type(fc.FullyConnected(W).backward(X, dY).dB, Float32 | None)
     assert_type(fc.FullyConnected(W, B).astype("float64").C, int)
+    assert_type(fc.FullyConnected.load("m.npz", prefix="head", layout="torch").W, np.ndarray[Any, Any])
     plain: fc.FullyConnected = fc.FullyConnected(W, B)
     grads: fc.Gradients = plain.backward(X, dY)
     assert_type(fc.plan(X, W).peak_memory, int | None)

@@ -25,6 +25,7 @@ print(layer.weight)  # error
 fc.FullyConnected(4, 3)  # error
 fc.FullyConnected.init("4", 3)  # error
 fc.FullyConnected.init(4, 3, initializer="xavier")  # error
+fc.FullyConnected.load("model.npz", layout="tf")  # error
 fc.einsum("nc,cs->ns", X, [[1.0]])  # error
 fc.open_array(3)  # error
 fc.store([X])  # error
