@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 import fc_arrayapi as fc
 
 from ._arrays import backends
+from ._arrays.libraries import NumPyArray
 from ._arrays.namespace import Array
 from ._arrays.text import size_text
 from ._dask import compute
-from ._files import store
+from ._files import store, weights
 from ._files.unfinished import Options
 from ._math import checks, equations
 from .testing.backends import RESULTS
@@ -122,18 +123,18 @@ def _check(given: argparse.Namespace) -> int:
 def _plan(given: argparse.Namespace) -> int:
     with _running_on(given):
         X, dY = _open(given)
-        print(fc.plan(X, fc.FullyConnected.load(given.weights).W, dY))
+        print(fc.plan(X, _layer(given).W, dY))
     return OK
 
 
 def _forward(given: argparse.Namespace) -> int:
     with _running_on(given):
         X, _ = _open(given)
-        return _write(given, {given.out: fc.FullyConnected.load(given.weights)(X)})
+        return _write(given, {given.out: _layer(given)(X)})
 
 
 def _backward(given: argparse.Namespace) -> int:
-    layer = fc.FullyConnected.load(given.weights)
+    layer = _layer(given)
     needs: Any = equations.GRADIENTS if given.needs is None else checks.check_needs(given.needs.split(","))
     if given.needs is not None and "dB" in needs and layer.B is None:
         raise ValueError(f"{given.weights} has no B, so there is no dB: leave it out of --needs")
@@ -142,6 +143,10 @@ def _backward(given: argparse.Namespace) -> int:
         files = {"dX": "dX.zarr", "dW": "dW.npy", "dB": "dB.npy"}
         with _folder(given.out):
             return _write(given, {given.out / files[name]: array for name, array in grads.items() if array is not None})
+
+
+def _layer(given: argparse.Namespace) -> fc.FullyConnected[NumPyArray, NumPyArray | None]:
+    return fc.FullyConnected.load(given.weights, prefix=given.prefix, layout=given.layout)
 
 
 def _open(given: argparse.Namespace) -> tuple[Array, Array]:
@@ -286,6 +291,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("X", type=Path, help="the batch, in a format of fc.open_array, for example X.npy or X.zarr")
     parser.add_argument("--weights", type=Path, required=True, help="W and B: a .npz or .safetensors file")
+    parser.add_argument("--prefix", default="", help="the name of the layer in a file of a whole model")
+    parser.add_argument("--layout", choices=weights.LAYOUTS, help="whose names W and B have (default: W and B)")
     parser.add_argument("--rows", type=int, help="rows in a block (default: up to 128 MiB)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
     parser.add_argument("--threads", type=int, help="threads on this machine (default: one per core)")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from helpers.assertions import lacks
 from helpers.backends import BACKENDS
 
@@ -236,6 +237,20 @@ def test_results_go_to_zarr_and_come_from_it(run, files, batch, backend):
 
 
 @dask_only
+def test_weights_are_one_layer_of_a_model(run, files, batch, backend):
+    np.savez("model.npz", **{"head.weight": batch["W"].T, "head.bias": batch["B"], "body.weight": np.ones((2, 2))})
+    model = "--weights model.npz --prefix head --layout torch"
+    assert run(f"forward X.npy {model} --out Y.npy")[0] == 0
+    np.testing.assert_allclose(np.load("Y.npy"), fc.testing.reference_forward(batch["X"], batch["W"], batch["B"]))
+    code, printed, _ = run(f"backward X.npy dY.npy {model} --out grads --needs dW")
+    assert (code, printed.splitlines()[0]) == (0, "grads/dW.npy: 4 x 3 float64, 96 bytes")
+    assert run(f"plan X.npy {model}") == run("plan X.npy --weights layer.npz")
+    fails(run, "plan X.npy --weights model.npz", "model.npz", "'head.weight'", "prefix='body', layout='torch'")
+    fails(run, f"plan X.npy {model[:-5]}keras", "model.npz", "'head.kernel' or 'head/kernel'", "'head.weight'")
+    fails(run, f"plan X.npy {model[:-5]}tf", "--layout", "'tf'", "keras", "flax", name="fc-arrayapi plan")
+
+
+@dask_only
 def test_forward_keeps_or_replaces_an_existing_file(run, files, backend):
     Path("Y.npy").write_bytes(b"mine")
     fails(run, "forward X.npy --weights layer.npz --out Y.npy", str(files / "Y.npy"), "already", "--overwrite")
@@ -437,9 +452,12 @@ EXAMPLES = [
 def test_the_page_of_the_shell_shows_the_real_output(run, files, backend, rng):
     np.save("X.npy", rng.random((100_000, 256), dtype="float32"))
     np.save("dY.npy", rng.random((100_000, 10), dtype="float32"))
-    fc.FullyConnected.init(256, 10, dtype="float32").save("layer.npz")
+    layer = fc.FullyConnected.init(256, 10, dtype="float32")
+    layer.save("layer.npz")
+    weight = np.ascontiguousarray(layer.W.T)
+    safetensors.numpy.save_file({"body.weight": weight[:1], "head.weight": weight}, "model.safetensors")
     shown = [(line, output) for line, _, output in EXAMPLES if line.split()[0] in ("plan", "forward", "backward")]
-    assert len(shown) == 4
+    assert len(shown) == 5
     for line, output in shown:
         code, printed, complaint = run(line)
         assert (code, complaint) == (0, "")
