@@ -17,15 +17,15 @@ from .._arrays.libraries import NumPyArray
 from .disk import open_file
 from .mapped import MappedArray
 from .npy import Header, parsed, read_npy_header
-from .source import Source, brief, check_unchanged, file_state, holding, naming_damage, one_of
+from .source import Source, brief, check_names, check_unchanged, file_state, holding, naming_damage, one_of
 
 # An array of more than MOST_INFLATED bytes and more than INFLATION times its compressed size counts as a zip bomb:
 # trained weights and embeddings compress little, and deflate reaches a factor of about 1030.
 MOST_INFLATED, INFLATION = 16 * 2**20, 100
 
-# The directory of an archive of two members takes a few hundred bytes. Longer ones are refused unread: a list of a
-# million entries would take more memory than a layer.
-DIRECTORY_BYTES = 2**17
+# The directory of an archive takes about 100 bytes for each member. Longer ones are refused unread: an entry of a
+# list takes ten times its bytes in memory.
+DIRECTORY_BYTES = 2**21
 
 # The local header of a member: 30 bytes, of which the last four are the lengths of the name and of more.
 _LOCAL_HEADER = 30
@@ -35,17 +35,19 @@ def npz_array(path: Path, name: str, bfloat16: bool = False) -> Source:
     """Open an array of an archive; `bfloat16` as in `MappedArray`, where it is stored as it is."""
     with open_archive(path) as (archive, file):
         size = os.fstat(file.fileno()).st_size
+        check_names(path, [member.filename for member in archive.infolist()])
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        if len(members) < len(archive.infolist()):
-            raise ValueError(f"{path}: has two entries of one name, and readers differ in which one they use")
-        headers: dict[str, Header] = {}
-        for key, member in members.items():
-            if member.filename.endswith(".npy") and (key == name or not headers or name not in members):
-                headers[key] = member_header(archive, member, f"{path}::{key}", size)
-        if name not in headers:
-            what = one_of({key: holding(h.shape, h.dtype) for key, h in headers.items()}, f"{path}::{{}}")
+        if name not in members:
+            holds = {}
+            for key, member in members.items():
+                with contextlib.suppress(ValueError):  # what is no array of numbers
+                    found = member_header(archive, member, key, size)
+                    holds[key] = holding(found.shape, found.dtype)
+            what = one_of(holds, f"{path}::{{}}")
             raise ValueError(f"{path}: {f'has no array {name}' if name else 'names no array'}: open {what}")
-        member, header, state = members[name], headers[name], file_state(os.fstat(file.fileno()))
+        member = members[name]
+        header = member_header(archive, member, f"{path}::{name}", size)
+        state = file_state(os.fstat(file.fileno()))
         if member.compress_type:
             return CompressedMember(path, state, name, header)
         file.seek(member.header_offset + _LOCAL_HEADER - 4)
@@ -83,7 +85,7 @@ class _Guarded(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes | Any:
         if size is not None and size > self.most:
-            raise ValueError(f"{self.name}: its list of entries takes {size} bytes; a few arrays need a few hundred")
+            raise ValueError(f"{self.name}: its list of entries takes {size} bytes; at most {self.most} are read")
         return super().read(size)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from .disk import open_file
 from .mapped import MappedArray
-from .source import brief, file_state, holding, one_of
+from .source import brief, check_names, file_state, holding, naming_damage, one_of
 
-# A header of a model with thousands of tensors takes some hundred kilobytes; JSON takes up to 25 times its length.
+# A tensor takes about 100 bytes of the header, a whole model up to some hundred thousand. Longer ones are refused
+# unread: the parsed lists of a hostile header take up to 32 times its bytes.
 HEADER_BYTES = 2**22
 
 _DTYPES = {
@@ -68,19 +69,20 @@ def read_header(path: Path) -> tuple[dict[str, Any], int, tuple[int, int]]:
     try:
         with safetensors.safe_open(path, framework="numpy"):
             pass  # it compares the header with itself and with the size of the file
-        pairs = json.loads(text, object_pairs_hook=list)
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
+    except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: is not a valid .safetensors file ({brief(error)})") from None
-    header = {name: dict(found) for name, found in pairs if name != "__metadata__"}
-    if len(header) < sum(name != "__metadata__" for name, _ in pairs):
-        raise ValueError(f"{path}: has two tensors of one name, and readers differ in which one they use")
-    return header, 8 + length, file_state(status)
+    # safetensors ignores a second entry of one name and unknown fields, which may be nested as deep as they like.
+    with naming_damage(f"{path}: is not a valid .safetensors file"):
+        pairs = [(name, dict(found)) for name, found in json.loads(text, object_pairs_hook=list)]
+    pairs = [(name, found) for name, found in pairs if name != "__metadata__"]
+    check_names(path, [name for name, _ in pairs])
+    return dict(pairs), 8 + length, file_state(status)
 
 
 def safetensors_module() -> Any:
     """Return safetensors, which is imported only when it is used."""
     try:
-        import safetensors.numpy
+        import safetensors
     except ImportError:
         raise ImportError("a .safetensors file needs the safetensors package: pip install safetensors") from None
     return safetensors

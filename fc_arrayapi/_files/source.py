@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import math
 import os
@@ -136,6 +137,16 @@ def one_of(names: Iterable[str], form: str) -> str:
     shown = [form.format(brief(name)) + (f" ({holds[name]})" if name in holds else "") for name in known[:MOST_NAMES]]
     more = f", or one of {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else ""
     return " or ".join(shown) + more or "another file: this one has none"
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Refuse a file that has two arrays of one name."""
+    for name, count in collections.Counter(names).items():
+        if count > 1:
+            raise ValueError(
+                f"{path}: has the entry {reprlib.repr(name)} {count} times, and readers differ in which one they use: "
+                f"write each once"
+            )
 
 
 def holding(shape: Sequence[int], dtype: Any) -> str:

@@ -6,7 +6,6 @@ which NumPy lacks, stays what it is in the file on its way: its bits in uint16, 
 
 from __future__ import annotations
 
-import collections
 import math
 import operator
 import os
@@ -23,7 +22,7 @@ from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from . import weights_npz, weights_safetensors
 from .disk import FILE, AnyPath, atomic_write, kind_at, open_file, target_path
-from .source import too_large
+from .source import check_names, too_large
 from .weights_safetensors import stored_dtype
 
 # The default limit for W and B together.
@@ -144,12 +143,7 @@ def _by_suffix(path: Path) -> Format:
 
 def _chosen(path: Path, names: list[str], prefix: str, own: Layout) -> dict[str, str]:
     """Return the names of W and B in the file."""
-    for name, count in collections.Counter(names).items():
-        if count > 1:
-            raise ValueError(
-                f"{path}: has the entry {reprlib.repr(name)} {count} times, and readers differ in which one they use: "
-                f"write each once"
-            )
+    check_names(path, names)
     weight, bias, _ = own
     if own is OWN and not prefix and set(names) not in ({weight}, {weight, bias}):
         raise ValueError(
