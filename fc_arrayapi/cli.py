@@ -151,7 +151,7 @@ def _layer(given: argparse.Namespace) -> fc.FullyConnected[NumPyArray, NumPyArra
 
 def _open(given: argparse.Namespace) -> tuple[Array, Array]:
     """Open X, and dY in blocks of the same number of rows."""
-    X = fc.open_array(given.X, rows=given.rows)
+    X = fc.open_array(given.X, rows=given.rows, dtype=given.dtype)
     if getattr(given, "dY", None) is None:
         return X, None
     return X, fc.open_array(given.dY, rows=given.rows or max(1, X.chunks[0][0]))
@@ -159,7 +159,7 @@ def _open(given: argparse.Namespace) -> tuple[Array, Array]:
 
 def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
     """Compute all results in one pass, and print what was written."""
-    inputs = {path.resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
+    inputs = {Path(path).resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
     for path in targets:
         if path.resolve() in inputs:
             raise ValueError(f"{path}: is an input of this pass: write the result to another path")
@@ -266,7 +266,7 @@ def _parser() -> argparse.ArgumentParser:
         "plan", _plan, "estimate the cost of a pass, without running it",
         " X.npy --weights layer.npz", " X.npy --weights layer.npz --dY dY.npy --rows 10000",
     )  # fmt: skip
-    own.add_argument("--dY", metavar="dY", type=Path, help="plan the pass for dX, dW and dB")
+    own.add_argument("--dY", metavar="dY", help="plan the pass for dX, dW and dB")
     _add_batch(own)
     own = command(
         "forward", _forward, "write Y = XW + B, block by block",
@@ -281,7 +281,7 @@ def _parser() -> argparse.ArgumentParser:
         " X.zarr dY.zarr --weights layer.npz --out grads --needs dW,dB --scheduler tcp://10.0.0.1:8786",
     )  # fmt: skip
     _add_batch(own)
-    own.add_argument("dY", type=Path, help="the gradient of the loss with respect to Y, in a format of X")
+    own.add_argument("dY", help="the gradient of the loss with respect to Y, as X")
     own.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for dX.zarr, dW.npy and dB.npy")
     own.add_argument("--needs", help="the gradients to compute, separated by commas (default: dX,dW,dB)")
     _add_writing(own)
@@ -289,10 +289,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("X", type=Path, help="the batch, in a format of fc.open_array, for example X.npy or X.zarr")
+    parser.add_argument("X", help="the batch, as fc.open_array takes it, for example X.npy or X.parquet::column")
     parser.add_argument("--weights", type=Path, required=True, help="W and B: a .npz or .safetensors file")
     parser.add_argument("--prefix", default="", help="the name of the layer in a file of a whole model")
     parser.add_argument("--layout", choices=weights.LAYOUTS, help="whose names W and B have (default: W and B)")
+    parser.add_argument("--dtype", help="convert each block of X, for example to float32")
     parser.add_argument("--rows", type=int, help="rows in a block (default: up to 128 MiB)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
     parser.add_argument("--threads", type=int, help="threads on this machine (default: one per core)")

@@ -225,6 +225,18 @@ def test_forward_and_backward_write_the_results_of_the_layer(run, files, batch, 
 
 
 @dask_only
+def test_arrays_of_a_file_have_names_and_a_dtype_is_taken(run, files, batch, backend):
+    np.savez("data.npz", X=(10 * batch["X"]).astype("int8"), dY=batch["dY"])
+    line = "data.npz::X data.npz::dY --weights layer.npz --out grads --needs dW --dtype float64"
+    code, _, complaint = run(f"backward {line}")
+    assert (code, complaint) == (0, "")
+    np.testing.assert_allclose(np.load("grads/dW.npy"), (10 * batch["X"]).astype("int8").T @ batch["dY"])
+    code, _, complaint = run("backward data.npz::X data.npz::dY --weights layer.npz --out grads --dtype bfloat16")
+    assert code == 2
+    assert lacks(complaint, "dtype is 'bfloat16'", "'float32'") == []
+
+
+@dask_only
 def test_results_go_to_zarr_and_come_from_it(run, files, batch, backend):
     assert run("forward X.npy --weights layer.npz --out Y.zarr --rows 3")[0] == 0
     code, _, complaint = run("backward X.npy Y.zarr --weights layer.npz --out grads")
