@@ -17,6 +17,7 @@ from ._gradients import Gradients
 from ._layer import FullyConnected
 from ._linear import backward, forward, grad_bias, grad_input, grad_weight
 from ._math.subscripts import SubscriptsError
+from ._moments import Moments, moments
 from ._plan import Plan, plan
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "FullyConnected",
     "Gradients",
+    "Moments",
     "Plan",
     "SubscriptsError",
     "backward",
@@ -37,6 +39,7 @@ __all__ = [
     "grad_bias",
     "grad_input",
     "grad_weight",
+    "moments",
     "open_array",
     "plan",
     "store",

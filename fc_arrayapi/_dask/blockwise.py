@@ -8,8 +8,8 @@ both work with ``array.query-planning`` on and off, and building the graph compu
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._arrays import namespace
@@ -28,10 +28,13 @@ class Output:
         The index of each of its axes.
     dtype : dtype, optional
         Its dtype, if the function of the blocks returns a wider one for sums.
+    lengths : mapping of str to int
+        Those of indices that no block of the first output has: such an axis is one block.
     """
 
     index: tuple[str, ...]
     dtype: Any = None
+    lengths: Mapping[str, int] = field(default_factory=dict)
 
 
 def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Output) -> tuple[Array, ...]:
@@ -46,7 +49,7 @@ def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Ou
         Those after the first take its chunks along the indices that they share.
     *outputs : Output
         The results, all computed by the same tasks, such as dW and dB over the blocks of the batch. The first
-        one has the indices of all others.
+        one has the indices of all others, but those in their `lengths`.
 
     Returns
     -------
@@ -128,6 +131,7 @@ def _finished(terms: Array, index: Sequence[str], output: Output, meta: Array, p
         index,
         part=part,
         dtype_of_sum=dtype,
+        new_axes=dict(output.lengths),
         align_arrays=False,
         meta=namespace.of(meta).zeros((0,) * len(output.index), dtype=dtype),
     )

@@ -126,6 +126,18 @@ def rows(xp: Namespace, array: Array) -> Array:
     return xp.reshape(array, (n, array.shape[-1]))
 
 
+def column_of_weights(xp: Namespace, sample_weight: Array, X: Array) -> Array:
+    """Return the weight of each row, as `rows` orders them: of shape (N, 1)."""
+    missing = X.ndim - 1 - sample_weight.ndim
+    if missing:  # a weight of a sample is that of all its rows
+        weights = xp.reshape(sample_weight, (*sample_weight.shape, *(1,) * missing))
+        sample_weight = xp.broadcast_to(weights, X.shape[:-1])
+    n = 1
+    for size in sample_weight.shape:
+        n *= size
+    return xp.reshape(sample_weight, (n, 1))
+
+
 def unrows(xp: Namespace, matrix: Array, like: Array) -> Array:
     """Give a result the leading axes of `like`."""
     return matrix if like.ndim == 2 else xp.reshape(matrix, (*like.shape[:-1], matrix.shape[-1]))

@@ -218,7 +218,7 @@ def sum_rows(xp: Namespace, rows: Array, acc_dtype: Any) -> Array:
         return _sum_in_runs(xp, rows)
     # A cast copies. It is made leaf by leaf, so that the whole batch is never copied.
     leaf_rows = max(SUM_ROWS, CAST_ELEMENTS * rows.shape[-2] // max(1, math.prod(rows.shape)))
-    return _pairwise(lambda leaf: _sum_in_runs(xp, cast(xp, leaf, acc_dtype)), (rows,), leaf_rows)
+    return pairwise(lambda leaf: _sum_in_runs(xp, cast(xp, leaf, acc_dtype)), (rows,), leaf_rows)
 
 
 def _sum_in_runs(xp: Namespace, rows: Array) -> Array:
@@ -276,7 +276,7 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     elif leaf_rows and rows <= PLAIN_ROWS:  # a narrow product in NumPy
         total = product_in_runs(left, right, run_rows)
     elif leaf_rows:
-        total = _pairwise(partial(_leaf, xp, acc_dtype, run_rows), (left, right), leaf_rows)
+        total = pairwise(partial(_leaf, xp, acc_dtype, run_rows), (left, right), leaf_rows)
     else:
         if narrow:
             left, right = cast(xp, left, acc_dtype), cast(xp, right, acc_dtype)
@@ -305,7 +305,7 @@ def _sum_cast_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any)
         return sum_products(xp, cast(xp, first, acc_dtype), cast(xp, second, acc_dtype), acc_dtype)
 
     if rows <= leaf_rows or batch * c * s <= PARTIAL_ELEMENTS // 8:
-        return _pairwise(contract, (left, right), leaf_rows)
+        return pairwise(contract, (left, right), leaf_rows)
     total = xp.zeros((*several, c, s), dtype=acc_dtype)
     columns = max(1, PARTIAL_ELEMENTS // max(1, batch * s))
     for row in range(0, rows, leaf_rows):
@@ -355,12 +355,12 @@ def _narrower(own: Library, s: Any, c: Any) -> bool:
     return s < c
 
 
-def _pairwise(leaf: Callable[..., Array], arrays: tuple[Array, ...], leaf_rows: int) -> Array:
-    """Add ``leaf(*arrays)`` over runs of at most `leaf_rows` rows, in pairs."""
+def pairwise(leaf: Callable[..., Any], arrays: tuple[Array, ...], leaf_rows: int) -> Any:
+    """Add ``leaf(*arrays)``, arrays or what else adds up, over runs of at most `leaf_rows` rows, in pairs."""
     rows = arrays[0].shape[-2]
     if rows <= leaf_rows:
         return leaf(*arrays)
     # All leaves are whole but the last.
     half = -(-rows // leaf_rows) // 2 * leaf_rows
-    first = _pairwise(leaf, tuple(a[..., :half, :] for a in arrays), leaf_rows)
-    return first + _pairwise(leaf, tuple(a[..., half:, :] for a in arrays), leaf_rows)
+    first = pairwise(leaf, tuple(a[..., :half, :] for a in arrays), leaf_rows)
+    return first + pairwise(leaf, tuple(a[..., half:, :] for a in arrays), leaf_rows)
