@@ -18,6 +18,7 @@ from ._layer import FullyConnected
 from ._linear import backward, forward, grad_bias, grad_input, grad_weight
 from ._math.subscripts import SubscriptsError
 from ._moments import Moments, moments
+from ._per_sample import per_sample_dots, per_sample_norms
 from ._plan import Plan, plan
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ __all__ = [
     "grad_weight",
     "moments",
     "open_array",
+    "per_sample_dots",
+    "per_sample_norms",
     "plan",
     "store",
     "tensordot",

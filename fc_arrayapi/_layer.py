@@ -25,6 +25,7 @@ from ._arrays.types import (
     NeedsXB,
     NeedsXW,
     StandardArray,
+    SumOptions,
     WeightT,
 )
 from ._files import weights
@@ -192,38 +193,44 @@ class FullyConnected(Generic[WeightT, BiasT]):
 
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: NeedsAll = ..., acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsAll = ..., **options: Unpack[SumOptions]
     ) -> Gradients[ArrayT, ArrayT, ArrayT | BiasT]: ...
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: NeedsX, acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsX, **options: Unpack[SumOptions]
     ) -> Gradients[ArrayT, None, None]: ...
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: NeedsW, acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsW, **options: Unpack[SumOptions]
     ) -> Gradients[None, ArrayT, None]: ...
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: NeedsB, acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsB, **options: Unpack[SumOptions]
     ) -> Gradients[None, None, ArrayT | BiasT]: ...
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: NeedsXW, acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsXW, **options: Unpack[SumOptions]
     ) -> Gradients[ArrayT, ArrayT, None]: ...
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: NeedsXB, acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsXB, **options: Unpack[SumOptions]
     ) -> Gradients[ArrayT, None, ArrayT | BiasT]: ...
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: NeedsWB, acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: NeedsWB, **options: Unpack[SumOptions]
     ) -> Gradients[None, ArrayT, ArrayT | BiasT]: ...
     @overload
     def backward(
-        self, X: ArrayT, dY: StandardArray, *, needs: Iterable[Need], acc_dtype: Any = ...
+        self, X: ArrayT, dY: StandardArray, *, needs: Iterable[Need], **options: Unpack[SumOptions]
     ) -> Gradients[ArrayT | None, ArrayT | None, ArrayT | BiasT | None]: ...
     def backward(
-        self, X: Any, dY: Any, *, needs: Iterable[str] = equations.GRADIENTS, acc_dtype: Any = None
+        self,
+        X: Any,
+        dY: Any,
+        *,
+        needs: Iterable[str] = equations.GRADIENTS,
+        sample_weight: Any = None,
+        acc_dtype: Any = None,
     ) -> Gradients[Any, Any, Any]:
         """Return dX, dW and dB: `backward` with the layer's W. dB is None in a layer without bias.
 
@@ -238,7 +245,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         wanted: Any = checks.check_needs(needs)
         if self.B is None:
             wanted = tuple(name for name in wanted if name != "dB")
-        grads: Any = _linear.backward(X, self.W, dY, needs=wanted, acc_dtype=acc_dtype)
+        grads: Any = _linear.backward(X, self.W, dY, needs=wanted, sample_weight=sample_weight, acc_dtype=acc_dtype)
         return grads  # type: ignore[no-any-return]  # its parts depend on needs
 
     @overload

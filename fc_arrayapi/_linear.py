@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 from ._arrays.types import (
     ArrayT,
@@ -16,6 +16,7 @@ from ._arrays.types import (
     NeedsXB,
     NeedsXW,
     StandardArray,
+    SumOptions,
 )
 from ._dask import linear as on_dask
 from ._gradients import Gradients
@@ -99,7 +100,9 @@ def grad_input(dY: ArrayT, W: StandardArray) -> ArrayT:
     return on_dask.grad_input(dY, W) if dX is NotImplemented else dX
 
 
-def grad_weight(X: ArrayT, dY: StandardArray, *, acc_dtype: Any = None) -> ArrayT:
+def grad_weight(
+    X: ArrayT, dY: StandardArray, *, sample_weight: StandardArray | None = None, acc_dtype: Any = None
+) -> ArrayT:
     """Return dW, the einsum ``"nc,ns->cs"`` of X and dY.
 
     All rows of the batch share W, so their gradients add up.
@@ -110,6 +113,10 @@ def grad_weight(X: ArrayT, dY: StandardArray, *, acc_dtype: Any = None) -> Array
         The batch.
     dY : array, shape (..., S)
         The gradient of the loss with respect to Y.
+    sample_weight : array, shape X.shape[:k], optional
+        A weight for each sample, of any sign: the einsum ``"n,nc,ns->cs"``, without a weighted
+        copy of X or dY. With several leading axes of X, weights of the first k hold for all rows
+        along the others. It may be NumPy beside a Dask batch, and has no part in the dtype.
     acc_dtype : dtype or str, optional
         The dtype of the products and sums over the batch; by default that of the result,
         and at least float32. Long batches are summed pairwise in any case.
@@ -132,18 +139,18 @@ def grad_weight(X: ArrayT, dY: StandardArray, *, acc_dtype: Any = None) -> Array
     array([[31.],
            [42.]])
     """
-    dW: ArrayT = in_memory.grad_weight(X, dY, acc_dtype=acc_dtype)
-    return on_dask.grad_weight(X, dY, acc_dtype=acc_dtype) if dW is NotImplemented else dW
+    dW: ArrayT = in_memory.grad_weight(X, dY, sample_weight, acc_dtype=acc_dtype)
+    return on_dask.grad_weight(X, dY, sample_weight, acc_dtype=acc_dtype) if dW is NotImplemented else dW
 
 
-def grad_bias(dY: ArrayT, *, acc_dtype: Any = None) -> ArrayT:
+def grad_bias(dY: ArrayT, *, sample_weight: StandardArray | None = None, acc_dtype: Any = None) -> ArrayT:
     """Return dB, the sum of dY over the batch: all rows share B.
 
     Parameters
     ----------
     dY : array, shape (..., S)
         The gradient of the loss with respect to Y.
-    acc_dtype : dtype or str, optional
+    sample_weight, acc_dtype
         As in `grad_weight`.
 
     Returns
@@ -163,44 +170,44 @@ def grad_bias(dY: ArrayT, *, acc_dtype: Any = None) -> ArrayT:
     >>> fc.grad_bias(np.asarray([[1.0, 2.0], [3.0, 4.0]]))
     array([4., 6.])
     """
-    dB: ArrayT = in_memory.grad_bias(dY, acc_dtype=acc_dtype)
-    return on_dask.grad_bias(dY, acc_dtype=acc_dtype) if dB is NotImplemented else dB
+    dB: ArrayT = in_memory.grad_bias(dY, sample_weight, acc_dtype=acc_dtype)
+    return on_dask.grad_bias(dY, sample_weight, acc_dtype=acc_dtype) if dB is NotImplemented else dB
 
 
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsAll = ..., acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsAll = ..., **options: Unpack[SumOptions]
 ) -> Gradients[ArrayT, ArrayT, ArrayT]: ...
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsX, acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsX, **options: Unpack[SumOptions]
 ) -> Gradients[ArrayT, None, None]: ...
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsW, acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsW, **options: Unpack[SumOptions]
 ) -> Gradients[None, ArrayT, None]: ...
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsB, acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsB, **options: Unpack[SumOptions]
 ) -> Gradients[None, None, ArrayT]: ...
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsXW, acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsXW, **options: Unpack[SumOptions]
 ) -> Gradients[ArrayT, ArrayT, None]: ...
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsXB, acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsXB, **options: Unpack[SumOptions]
 ) -> Gradients[ArrayT, None, ArrayT]: ...
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsWB, acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: NeedsWB, **options: Unpack[SumOptions]
 ) -> Gradients[None, ArrayT, ArrayT]: ...
 @overload
 def backward(
-    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: Iterable[Need], acc_dtype: Any = ...
+    X: ArrayT, W: StandardArray, dY: StandardArray, *, needs: Iterable[Need], **options: Unpack[SumOptions]
 ) -> Gradients[ArrayT | None, ArrayT | None, ArrayT | None]: ...
 def backward(
-    X: Any, W: Any, dY: Any, *, needs: Iterable[str] = GRADIENTS, acc_dtype: Any = None
+    X: Any, W: Any, dY: Any, *, needs: Iterable[str] = GRADIENTS, sample_weight: Any = None, acc_dtype: Any = None
 ) -> Gradients[Any, Any, Any]:
     """Return the gradients of a loss with respect to X, W and B, given that with respect to Y.
 
@@ -215,6 +222,9 @@ def backward(
     needs : iterable of {"dX", "dW", "dB"}
         The gradients to compute. The others are None and cost nothing: a linear probe
         asks for ``("dW", "dB")``.
+    sample_weight : array, shape X.shape[:k], optional
+        As in `grad_weight`: the gradients are those of the sum over samples of weight times loss,
+        so the rows of dX are weighted too.
     acc_dtype : dtype or str, optional
         As in `grad_weight`.
 
@@ -241,5 +251,7 @@ def backward(
            [20.]]), array([10.]))
     """
     needs = check_needs(needs)
-    grads = in_memory.backward(X, W, dY, needs, acc_dtype)
-    return Gradients(*(on_dask.backward(X, W, dY, needs, acc_dtype) if grads is NotImplemented else grads))
+    grads = in_memory.backward(X, W, dY, needs, acc_dtype, sample_weight)
+    if grads is NotImplemented:
+        grads = on_dask.backward(X, W, dY, needs, acc_dtype, sample_weight)
+    return Gradients(*grads)

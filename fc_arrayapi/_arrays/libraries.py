@@ -62,6 +62,15 @@ def _known_to_torch(size: Any) -> bool:
     return bool(has_static_value(size))
 
 
+def _values_known_to_torch(tensor: Any) -> bool:
+    torch = modules["torch"]
+    return not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+
+
+def _values_known_to_jax(array: Any) -> bool:
+    return not isinstance(array, modules["jax"].core.Tracer)
+
+
 def _torch_layout(tensor: Any, name: str = "") -> str:
     """Write what a tensor is that is not strided; torch multiplies some of these at some sizes, and fails at others."""
     import torch
@@ -141,6 +150,9 @@ class Library:
     is_known : callable, optional
         Says whether what stands in a shape is a number; None where it always is. torch.compile keeps sizes open under
         which it was called before; a use of one as a number makes it compile anew for each size.
+    values_known : callable, optional
+        Says whether an array has values that Python can look at, and none that a compiler or vmap traces; None where
+        it always has.
     refusal : callable, optional
         Takes an array and its name, and writes why arrays like it are refused though their type and dtype are
         accepted; ``""`` for one that is accepted.
@@ -172,6 +184,7 @@ class Library:
     dlpack_to_torch: bool = False
     diagonal: Callable[[Any, int], Any] | None = None
     is_known: Callable[[Any], bool] | None = lambda size: isinstance(size, Integral)
+    values_known: Callable[[Any], bool] | None = None
     refusal: Callable[..., str] | None = None
     plain: Callable[..., bool] | None = _on_one_device
     own_dtypes: Callable[[Any], AbstractContextManager[Any] | None] | None = None
@@ -205,6 +218,7 @@ ROWS = (
         accurate_sum=True,
         diagonal=lambda array, count: _diagonal_last(array, count).movedim(-1, 0),
         is_known=_known_to_torch,
+        values_known=_values_known_to_torch,
         refusal=_torch_layout,
         plain=_plain_in_torch,
         own_dtypes=_without_autocast,
@@ -214,6 +228,7 @@ ROWS = (
     Library(
         name="jax.numpy",
         plain=None,
+        values_known=_values_known_to_jax,
         wide_switch="jax_enable_x64",
         accurate_sum=True,
         slices_copy=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # one with a default, which the type checkers bring along
@@ -53,3 +53,10 @@ NeedsAll: TypeAlias = (
     | tuple[_B, _X, _W]
     | tuple[_B, _W, _X]
 )
+
+
+class SumOptions(TypedDict, total=False):
+    """The options of `backward` that do not change the types of the gradients."""
+
+    sample_weight: StandardArray | None
+    acc_dtype: Any

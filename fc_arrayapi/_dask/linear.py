@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any
 
 from .._arrays import namespace
-from .._arrays.namespace import Array, Namespace
+from .._arrays.namespace import Array, Namespace, is_lazy
 from .._math import checks
 from .._math import linear as in_memory
 from .._math.equations import AXES, result_dtype, sum_dtypes
+from .._math.sample_checks import check_sample_weight
 from . import blockwise
 from .blocks import has_unknown_blocks, lift
 from .blockwise import Output
@@ -62,23 +63,28 @@ def grad_input(dY: Array, W: Array) -> Array:
     return _grad_input("grad_input", dY, W)
 
 
-def grad_weight(X: Array, dY: Array, *, acc_dtype: Any) -> Array:
+def grad_weight(X: Array, dY: Array, sample_weight: Array | None, *, acc_dtype: Any) -> Array:
     """Return dW, summed over the blocks of the batch."""
     xp, n = checks.check_grad_weight(X, dY), X.ndim - 1
+    weights = _weights("grad_weight", sample_weight, "X", X)
     operands = whole_features("grad_weight", [operand("X", X, n), operand("dY", dY, n)])
-    return _grad_weight(xp, operands, checks.check_acc_dtype(xp, acc_dtype))
+    return _grad_weight(xp, operands, checks.check_acc_dtype(xp, acc_dtype), weights)
 
 
-def grad_bias(dY: Array, *, acc_dtype: Any) -> Array:
+def grad_bias(dY: Array, sample_weight: Array | None, *, acc_dtype: Any) -> Array:
     """Return dB, summed over the blocks of the batch."""
     xp = checks.check_grad_bias(dY)
-    return _grad_bias("grad_bias", xp, dY, checks.check_acc_dtype(xp, acc_dtype))
+    weights = _weights("grad_bias", sample_weight, "dY", dY)
+    return _grad_bias("grad_bias", xp, dY, checks.check_acc_dtype(xp, acc_dtype), weights)
 
 
-def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any) -> list[Array | None]:
+def backward(
+    X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any, sample_weight: Array | None = None
+) -> list[Array | None]:
     """Return dX, dW and dB. Where both dW and dB are needed, the same tasks make them."""
     xp, n = checks.check_backward(X, W, dY), X.ndim - 1
     acc_dtype = checks.check_acc_dtype(xp, acc_dtype)
+    weights = _weights("backward", sample_weight, "X", X)
     operands = align([operand("X", X, n), operand("dY", dY, n)])
     X, dY = (x.array for x in operands)
     compared = dY
@@ -87,17 +93,20 @@ def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any
         (compared,) = blockwise.contract(_checked_dY, [first_feature, operands[1]], Output(axes("dY", n)))
     where = "backward"  # the same in each warning about dY's features, so that it is printed once
     dX = _grad_input(where, compared, W) if "dX" in needs else None
+    if dX is not None and weights:
+        (dX,) = blockwise.contract(_weigh, [operand("dX", dX, n), *weights], Output(axes("dX", n)))
     if "dW" not in needs:
-        return [dX, None, _grad_bias(where, xp, compared, acc_dtype) if "dB" in needs else None]
+        return [dX, None, _grad_bias(where, xp, compared, acc_dtype, weights) if "dB" in needs else None]
     operands = whole_features(where, operands)
     if "dB" not in needs:
-        return [dX, _grad_weight(xp, operands, acc_dtype), None]
+        return [dX, _grad_weight(xp, operands, acc_dtype, weights), None]
     if operands[0].array.numblocks[-1] > 1:  # dY would be summed again for each block along c
-        return [dX, _grad_weight(xp, operands, acc_dtype), _grad_bias(where, xp, compared, acc_dtype)]
+        dB = _grad_bias(where, xp, compared, acc_dtype, weights)
+        return [dX, _grad_weight(xp, operands, acc_dtype, weights), dB]
     arrays = {"X": X, "dY": dY}
     term = partial(_both_sums, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
     outputs = [Output(axes(result, n), result_dtype(xp, result, arrays)) for result in ("dW", "dB")]
-    return [dX, *blockwise.contract(term, promoted(xp, operands), *outputs)]
+    return [dX, *blockwise.contract(term, [*promoted(xp, operands), *weights], *outputs)]
 
 
 def _grad_input(where: str, dY: Array, W: Array) -> Array:
@@ -106,18 +115,41 @@ def _grad_input(where: str, dY: Array, W: Array) -> Array:
     return _product(in_memory.grad_input, promoted(namespace.of(dY), operands), axes("dX", n))
 
 
-def _grad_weight(xp: Namespace, operands: Sequence[Operand], acc_dtype: Any) -> Array:
+def _weights(where: str, sample_weight: Array | None, name: str, array: Array) -> list[Operand]:
+    """Return the operand of the weights, if there are any; NumPy's become one block."""
+    if sample_weight is None:
+        return []
+    checks.check_arrays(where, (name, "sample_weight"), (array, sample_weight), lifted=("sample_weight",))
+    check_sample_weight(where, array, sample_weight, name)
+    return [weights_of(sample_weight, operand(name, array, array.ndim - 1))]
+
+
+def weights_of(sample_weight: Array, samples: Operand) -> Operand:
+    """Return the operand of the weights of samples, which share their leading indices."""
+    if not is_lazy(sample_weight):
+        sample_weight = lift("sample_weight", sample_weight, samples.array)
+    return Operand("sample_weight", sample_weight, samples.index[: sample_weight.ndim])
+
+
+def _weigh(dX: Array, sample_weight: Array) -> Array:
+    """Multiply the rows of a block of dX by their weights; the block may have other uses, so it is not written to."""
+    xp = namespace.of(dX)
+    weights = in_memory.column_of_weights(xp, sample_weight, dX)
+    return xp.reshape(namespace.cast(xp, weights, dX.dtype) * in_memory.rows(xp, dX), dX.shape)
+
+
+def _grad_weight(xp: Namespace, operands: Sequence[Operand], acc_dtype: Any, weights: Sequence[Operand]) -> Array:
     dtype, acc_dtype = sum_dtypes(xp, tuple(x.array.dtype for x in operands), acc_dtype)
     term = partial(in_memory.grad_weight, acc_dtype=acc_dtype, rounded=False)
-    (dW,) = blockwise.contract(term, promoted(xp, operands), Output(axes("dW", 0), dtype))
+    (dW,) = blockwise.contract(term, [*promoted(xp, operands), *weights], Output(axes("dW", 0), dtype))
     return dW
 
 
-def _grad_bias(where: str, xp: Namespace, dY: Array, acc_dtype: Any) -> Array:
+def _grad_bias(where: str, xp: Namespace, dY: Array, acc_dtype: Any, weights: Sequence[Operand]) -> Array:
     dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
     term = partial(in_memory.grad_bias, acc_dtype=acc_dtype, rounded=False)
     operands = whole_features(where, [operand("dY", dY, dY.ndim - 1)])
-    (dB,) = blockwise.contract(term, operands, Output(axes("dB", 0), dtype))
+    (dB,) = blockwise.contract(term, [*operands, *weights], Output(axes("dB", 0), dtype))
     return dB
 
 
@@ -131,11 +163,11 @@ def _product(func: Callable[..., Array], operands: list[Operand], output: tuple[
     return product
 
 
-def _both_sums(X: Array, dY: Array, acc_dtype: Any) -> tuple[Array, Array]:
+def _both_sums(X: Array, dY: Array, *weights: Array, acc_dtype: Any) -> tuple[Array, Array]:
     """Return one block's parts of dW and dB, not rounded."""
     return (
-        in_memory.grad_weight(X, dY, acc_dtype=acc_dtype, rounded=False),
-        in_memory.grad_bias(dY, acc_dtype=acc_dtype, rounded=False),
+        in_memory.grad_weight(X, dY, *weights, acc_dtype=acc_dtype, rounded=False),
+        in_memory.grad_bias(dY, *weights, acc_dtype=acc_dtype, rounded=False),
     )
 
 

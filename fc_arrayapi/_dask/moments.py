@@ -9,7 +9,7 @@ from .._arrays.namespace import Array
 from .._math import moments as in_memory
 from . import blocks, blockwise
 from .blockwise import Output
-from .linear import operand
+from .linear import operand, weights_of
 from .unify_chunks import Operand
 
 
@@ -23,8 +23,7 @@ def moments(X: Array, T: Array | None, sample_weight: Array | None, dtype: Any) 
         operands.append(Operand("T", blocks.one_block(T, -1), (*operands[0].index[:n], "s")))
         lengths["s"] = T.shape[-1]
     if sample_weight is not None:
-        weights = blocks.lift("sample_weight", sample_weight, X)
-        operands.append(Operand("sample_weight", weights, operands[0].index[: weights.ndim]))
+        operands.append(weights_of(sample_weight, operands[0]))
     wanted = {"n": "", "sum_X": "c", "sum_T": "s", "XX": "cd", "XT": "cs", "sum_T2": "s"}
     if T is None:
         wanted = {name: index for name, index in wanted.items() if "s" not in index}

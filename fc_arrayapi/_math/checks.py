@@ -7,7 +7,7 @@ elsewhere) is accepted along the batch; every block is checked again when it is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from .._arrays import advice, namespace
@@ -283,42 +283,6 @@ def check_batch(where: str, X: Array, dY: Array) -> None:
                 f"{where}: axis n (batch, axis {axis}): X has {n}, dY has {m}; X has shape {_shape(X)}, dY has "
                 f"{_shape(dY)}: pass a dY of the shape of Y, {shape_text((*x, 'S'))}"
             )
-
-
-def check_same_rows(where: str, arrays: Mapping[str, Array]) -> None:
-    """Check that arrays have an axis of features, and X and the others, but `sample_weight`, the same leading axes."""
-    X = arrays["X"]
-    for name, array in arrays.items():
-        if name == "sample_weight":
-            continue
-        if len(array.shape) < 1:
-            raise ValueError(f"{where}: {name} must have an axis of features, has shape (): reshape it to (1,)")
-        if array.shape[-1] != array.shape[-1]:
-            raise ValueError(
-                f"{where}: axis {len(array.shape) - 1} of {_shape(array)}: {name} has an unknown number of features: "
-                f"call {name}.compute_chunk_sizes() first"
-            )
-        if len(array.shape) != len(X.shape) or any(
-            n != m and not (is_unknown(n) or is_unknown(m)) for n, m in zip(X.shape[:-1], array.shape[:-1], strict=True)
-        ):
-            raise ValueError(
-                f"{where}: X has shape {_shape(X)} and {name} has {_shape(array)}: they must have the same leading "
-                f"axes; pass {name} of shape {shape_text((*X.shape[:-1], 'S'))}"
-            )
-
-
-def check_sample_weight(where: str, X: Array, sample_weight: Array) -> None:
-    """Check that there is a weight for each sample of X, along its first leading axes."""
-    weights, leading = sample_weight.shape, X.shape[:-1]
-    fits = 0 < len(weights) <= len(leading) and all(
-        n == m or is_unknown(n) or is_unknown(m) for n, m in zip(weights, leading, strict=False)
-    )
-    if not fits:
-        shapes = f"{shape_text(leading[:1] or ('N',))}" + f" or up to {shape_text(leading)}" * (len(leading) > 1)
-        raise ValueError(
-            f"{where}: sample_weight has shape {_shape(sample_weight)} and X has {_shape(X)}: pass one weight for each "
-            f"sample, of shape {shapes}"
-        )
 
 
 def _shape(array: Array) -> str:

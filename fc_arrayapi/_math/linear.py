@@ -6,15 +6,25 @@ For a Dask batch the answer is NotImplemented.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
 from . import fits
-from .checks import check_acc_dtype, check_backward, check_forward, check_grad_bias, check_grad_input, check_grad_weight
+from .checks import (
+    check_acc_dtype,
+    check_arrays,
+    check_backward,
+    check_forward,
+    check_grad_bias,
+    check_grad_input,
+    check_grad_weight,
+)
 from .equations import FORWARD, GRAD_INPUT, GRAD_WEIGHT, sum_dtypes
 from .lowering import lower
-from .summation import sum_products, sum_rows
+from .sample_checks import check_sample_weight
+from .summation import sum_products, sum_rows, sum_weighted_products
 
 # From this many elements on, B is added to Y in place.
 IN_PLACE_ELEMENTS = 2**16
@@ -53,7 +63,9 @@ def grad_input(dY: Array, W: Array) -> Array:
     return unrows(xp, _product_with_transpose(xp, rows(xp, dY), W), dY)
 
 
-def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
+def grad_weight(
+    X: Array, dY: Array, sample_weight: Array | None = None, *, acc_dtype: Any = None, rounded: bool = True
+) -> Array:
     """Return dW; without `rounded` in the dtype of its sums, to be added to other partial sums."""
     xp = fits.grad_weight(X, dY)
     if xp is None:
@@ -62,11 +74,12 @@ def grad_weight(X: Array, dY: Array, *, acc_dtype: Any = None, rounded: bool = T
         xp = check_grad_weight(X, dY)
         if (in_own_dtypes := own_dtypes(X)) is not None:
             with in_own_dtypes:
-                return grad_weight(X, dY, acc_dtype=acc_dtype, rounded=rounded)
-    return _grad_weight(xp, rows(xp, X), rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
+                return grad_weight(X, dY, sample_weight, acc_dtype=acc_dtype, rounded=rounded)
+    weights = _weights("grad_weight", xp, sample_weight, "X", X)
+    return _grad_weight(xp, rows(xp, X), rows(xp, dY), check_acc_dtype(xp, acc_dtype), weights, rounded)
 
 
-def grad_bias(dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
+def grad_bias(dY: Array, sample_weight: Array | None = None, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
     """Return dB; `rounded` as in `grad_weight`."""
     xp = fits.grad_bias(dY)
     if xp is None:
@@ -75,11 +88,19 @@ def grad_bias(dY: Array, *, acc_dtype: Any = None, rounded: bool = True) -> Arra
         xp = check_grad_bias(dY)
         if (in_own_dtypes := own_dtypes(dY)) is not None:
             with in_own_dtypes:
-                return grad_bias(dY, acc_dtype=acc_dtype, rounded=rounded)
-    return _grad_bias(xp, rows(xp, dY), check_acc_dtype(xp, acc_dtype), rounded)
+                return grad_bias(dY, sample_weight, acc_dtype=acc_dtype, rounded=rounded)
+    weights = _weights("grad_bias", xp, sample_weight, "dY", dY)
+    return _grad_bias(xp, rows(xp, dY), check_acc_dtype(xp, acc_dtype), weights, rounded)
 
 
-def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any = None) -> Any:
+def backward(
+    X: Array,
+    W: Array,
+    dY: Array,
+    needs: Sequence[str],
+    acc_dtype: Any = None,
+    sample_weight: Array | None = None,
+) -> Any:
     """Return a tuple of dX, dW and dB, with None for those that are not in `needs`."""
     xp = fits.backward(X, W, dY)
     if xp is None:
@@ -88,27 +109,54 @@ def backward(X: Array, W: Array, dY: Array, needs: Sequence[str], acc_dtype: Any
         xp = check_backward(X, W, dY)
         if (in_own_dtypes := own_dtypes(X)) is not None:
             with in_own_dtypes:
-                return backward(X, W, dY, needs, acc_dtype)
+                return backward(X, W, dY, needs, acc_dtype, sample_weight)
+    weights = _weights("backward", xp, sample_weight, "X", X)
     acc_dtype = check_acc_dtype(xp, acc_dtype)
     x, dy = rows(xp, X), rows(xp, dY)
+    dX = _product_with_transpose(xp, dy, W) if "dX" in needs else None
+    if dX is not None and weights is not None:
+        dX = weigh(xp, dX, weights)
     return (
-        unrows(xp, _product_with_transpose(xp, dy, W), X) if "dX" in needs else None,
-        _grad_weight(xp, x, dy, acc_dtype) if "dW" in needs else None,
-        _grad_bias(xp, dy, acc_dtype) if "dB" in needs else None,
+        None if dX is None else unrows(xp, dX, X),
+        _grad_weight(xp, x, dy, acc_dtype, weights) if "dW" in needs else None,
+        _grad_bias(xp, dy, acc_dtype, weights) if "dB" in needs else None,
     )
 
 
-def _grad_weight(xp: Namespace, X: Array, dY: Array, acc_dtype: Any, rounded: bool = True) -> Array:
-    if acc_dtype is None:
+def _grad_weight(
+    xp: Namespace, X: Array, dY: Array, acc_dtype: Any, weights: Array | None, rounded: bool = True
+) -> Array:
+    if acc_dtype is None and weights is None:
         return _sum_of_products(xp, X, dY, rounded)
-    total = sum_products(xp, X, dY, acc_dtype)
-    return cast(xp, total, sum_dtypes(xp, (X.dtype, dY.dtype))[0]) if rounded else total
-
-
-def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any, rounded: bool = True) -> Array:
-    dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
-    total = sum_rows(xp, dY, acc_dtype)
+    dtype, acc_dtype = sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)
+    if weights is None:
+        total = sum_products(xp, X, dY, acc_dtype)
+    else:
+        total = sum_weighted_products(xp, X, dY, weights, acc_dtype)
     return cast(xp, total, dtype) if rounded else total
+
+
+def _grad_bias(xp: Namespace, dY: Array, acc_dtype: Any, weights: Array | None, rounded: bool = True) -> Array:
+    dtype, acc_dtype = sum_dtypes(xp, (dY.dtype,), acc_dtype)
+    if weights is None:
+        total = sum_rows(xp, dY, acc_dtype)
+    else:
+        total = xp.reshape(sum_products(xp, cast(xp, weights, acc_dtype), dY, acc_dtype), (dY.shape[1],))
+    return cast(xp, total, dtype) if rounded else total
+
+
+def _weights(where: str, xp: Namespace, sample_weight: Array | None, name: str, array: Array) -> Array | None:
+    """Check the weights of samples and return that of each row, shape (N, 1)."""
+    if sample_weight is None:
+        return None
+    check_arrays(where, (name, "sample_weight"), (array, sample_weight))
+    check_sample_weight(where, array, sample_weight, name)
+    return column_of_weights(xp, sample_weight, array)
+
+
+def weigh(xp: Namespace, dX: Array, weights: Array) -> Array:
+    """Multiply the rows of a fresh dX by their weights, in place where the library can."""
+    return _in_place(operator.imul, operator.mul, dX, cast(xp, weights, dX.dtype))
 
 
 def wide_weight(xp: Namespace, X: Array, W: Array, B: Array) -> Array:
@@ -154,9 +202,12 @@ def _add_bias(xp: Namespace, Y: Array, B: Array) -> Array:
     if n is None or n * s < IN_PLACE_ELEMENTS:
         return Y + B
     if Y.dtype == B.dtype or xp.result_type(Y.dtype, B.dtype) == Y.dtype:
-        try:
-            Y += B
-        except RuntimeError:
-            return Y + B
-        return Y
+        return _in_place(operator.iadd, operator.add, Y, B)
     return Y + B
+
+
+def _in_place(in_place: Callable[..., Array], anew: Callable[..., Array], array: Array, other: Array) -> Array:
+    try:
+        return in_place(array, other)
+    except RuntimeError:  # of torch.func.vmap
+        return anew(array, other)

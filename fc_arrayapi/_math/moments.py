@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from .._arrays import namespace
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
-from . import checks
+from . import checks, sample_checks
 from .linear import column_of_weights, rows
 from .summation import PARTIAL_ELEMENTS, pairwise, rows_cast_at_once, sum_products, sum_rows
 
@@ -58,9 +58,9 @@ def check_moments(X: Array, T: Array | None, sample_weight: Array | None, dtype:
     given = {"X": X, "T": T, "sample_weight": sample_weight}
     arrays = {name: array for name, array in given.items() if array is not None or name == "X"}
     xp = checks.check_arrays(_WHERE, tuple(arrays), tuple(arrays.values()), lifted=("sample_weight",))
-    checks.check_same_rows(_WHERE, arrays)
+    sample_checks.check_same_rows(_WHERE, arrays)
     if sample_weight is not None:
-        checks.check_sample_weight(_WHERE, X, sample_weight)
+        sample_checks.check_sample_weight(_WHERE, X, sample_weight)
     return xp, namespace.float_dtype(xp, dtype)
 
 

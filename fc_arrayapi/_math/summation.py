@@ -286,6 +286,27 @@ def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Ar
     return transposed(xp, total) if turned else total
 
 
+def sum_weighted_products(xp: Namespace, left: Array, right: Array, weights: Array, acc_dtype: Any) -> Array:
+    """Contract matrices and the weights of their rows, shape (N, 1): the einsum ``"n,nc,ns->cs"``.
+
+    The narrower matrix is weighted, a run of rows at a time.
+    """
+    (n, c), s = left.shape, right.shape[1]
+
+    def leaf(left: Array, right: Array, weights: Array) -> Array:
+        weights = cast(xp, weights, acc_dtype)
+        if s <= c:
+            return sum_products(xp, left, weights * cast(xp, right, acc_dtype), acc_dtype)
+        return sum_products(xp, weights * cast(xp, left, acc_dtype), right, acc_dtype)
+
+    if not isinstance(n, int):
+        return leaf(left, right, weights)
+    narrower = min(c, s)
+    run = COPIED_ROWS if library(xp).slices_copy else max(rows_cast_at_once(narrower), narrower // 4)
+    total: Array = pairwise(leaf, (left, right, weights), run)
+    return total
+
+
 def rows_cast_at_once(elements: int) -> int:
     """Return the number of rows that are cast at a time; each has this many elements."""
     return max(LEAST_CAST_ROWS, CAST_ELEMENTS // max(1, elements))
