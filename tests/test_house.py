@@ -28,8 +28,8 @@ MATHEMATICS = [name for name in FILES if name.startswith("_math/")]
 OPTIONAL = ["dask", "distributed", "torch", "jax", "cupy", "safetensors", "zarr", "threadpoolctl", "scipy", "h5py"]
 # What the standard's 2022.12 version has, of what a namespace is asked for here.
 STANDARD = {
-    "astype", "asarray", "broadcast_to", "concat", "eye", "float32", "isdtype", "matmul", "matrix_transpose",
-    "multiply", "ones", "permute_dims", "reshape", "result_type", "sum", "where", "zeros",
+    "abs", "any", "astype", "asarray", "broadcast_to", "concat", "empty", "eye", "float32", "isdtype", "matmul",
+    "matrix_transpose", "multiply", "ones", "permute_dims", "reshape", "result_type", "sqrt", "sum", "where", "zeros",
 }  # fmt: skip
 
 

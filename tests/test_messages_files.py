@@ -85,7 +85,8 @@ def test_sentences_about_results(backend, tmp_path, call, sentence):
         (
             open_hdf5_without_a_name,
             ValueError,
-            "{folder}/x.h5: names no dataset: open {folder}/x.h5::X or {folder}/x.h5::dY",
+            "{folder}/x.h5: names no dataset: open {folder}/x.h5::X ((100, 6), float64) or {folder}/x.h5::dY "
+            "((100, 6), float64)",
         ),
     ],
 )
