@@ -356,7 +356,12 @@ def test_a_parquet_column_by_a_name_with_dots(backend, tmp_path, x):
 # Views
 
 
-@pytest.mark.parametrize("write", [write_npy, write_npz, write_safetensors, write_arrow, write_stream])
+def write_npz_aligned(folder, x):
+    np.savez(folder / "x.npz", ab=x)  # 30 + 6 bytes of zipfile for each name of two letters, and 20 + 128
+    return f"{folder / 'x.npz'}::ab"
+
+
+@pytest.mark.parametrize("write", [write_npy, write_npz_aligned, write_safetensors, write_arrow, write_stream])
 def test_blocks_are_views_of_the_file(backend, tmp_path, x, write):
     source = open_module._open(str(write(tmp_path, x)))
     assert source.copies((100,) * 10) == 0
@@ -374,11 +379,23 @@ def test_blocks_are_views_of_the_file(backend, tmp_path, x, write):
         (lambda folder, x: write_arrow(folder, x, batch=60), 1),
         (lambda folder, x: write_arrow(folder, x, compression="zstd"), 2),
         (write_parquet, 3),
+        (write_npz, 1),
     ],
-    ids=["joined", "compressed", "parquet"],
+    ids=["joined", "compressed", "parquet", "npz, not aligned"],
 )
 def test_blocks_that_are_no_views_count_in_the_plan(backend, tmp_path, x, write, copies):
     assert open_module._open(str(write(tmp_path, x))).copies((100,) * 10) == copies
+
+
+def test_numbers_that_are_not_aligned_are_copied_once(backend, tmp_path, x):
+    """BLAS takes none, and NumPy would copy the block slowly for each product."""
+    for dtype in ("float32", "float16", "int8"):
+        np.savez(tmp_path / "x.npz", abc=x.astype(dtype))  # an odd offset
+        source = open_module._open(f"{tmp_path}/x.npz::abc")
+        block = source[300:400, :]
+        assert block.flags.aligned
+        assert source.copies((100,) * 10) == (dtype != "int8")
+        np.testing.assert_array_equal(block, x[300:400].astype(dtype))
 
 
 def test_an_archive_that_is_compressed_is_one_block(backend, tmp_path, x):

@@ -62,8 +62,8 @@ def open_array(
         A path is one of
 
         - a ``.npy`` file, read straight from the operating system's file cache;
-        - ``"x.npz::name"``: a view where the archive stores the array as it is, one block
-          where it is compressed;
+        - ``"x.npz::name"``: a view where the archive stores the array as it is and aligned,
+          one block where it is compressed;
         - ``"x.safetensors::name"``: a view (needs the extra ``safetensors``);
         - ``"x.parquet::column"``, in blocks of whole row groups, and ``"x.arrow::column"``,
           an Arrow file or stream, a view where a block lies in one record batch that is not
