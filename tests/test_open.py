@@ -34,7 +34,10 @@ from fc_arrayapi._files.npy import read_npy_header
 
 ROWS = np.arange(6.0).reshape(2, 3)
 # What open_array reads, and what to do else.
-READ = (".npy", ".npz", ".safetensors", ".parquet", ".arrow", ".h5", "Zarr", "::name", "numpy.memmap", "torch.load")
+READ = (
+    ".npy", ".npz", ".safetensors", ".parquet", ".arrow", ".h5", "Zarr", "::name", "numpy.memmap", "numpy.save",
+    "torch.load",
+)  # fmt: skip
 
 
 @pytest.fixture

@@ -216,8 +216,8 @@ def _open_file(where: Path, name: str, dtype: Any, path: str) -> Source:
         raise ValueError(
             f"{path}: open_array reads {', '.join(_READERS)}, with ::name where a file has several arrays, folders of "
             f"these and Zarr arrays. Open raw numbers, such as .bin and .fbin, by fc.open_array(numpy.memmap({path!r}, "
-            f"'float32', 'r', offset, (N, C))), and .pt by dask.array.from_array(torch.load({path!r}, mmap=True)"
-            f".numpy())"
+            f"'float32', 'r', offset, (N, C))), and write .pt as .npy, which takes no memory: numpy.save("
+            f"{os.path.splitext(path)[0] + '.npy'!r}, torch.load({path!r}, mmap=True).numpy())"
         )
     return converted(reader(where, name, dtype is not None), dtype, path)
 
