@@ -9,13 +9,14 @@ what it can't tell from the pixels.
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import time
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from formats import FORMATS
 from scipy.ndimage import map_coordinates
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -72,43 +73,53 @@ def draw(images, labels, lift, rows, rng):
     return lift(lift.augment(images[which], rng)), labels[which]
 
 
-def _whole(receipt: Path, made_of: dict, X_path: Path) -> bool:
+def _bytes_of(paths: list[Path]) -> int:
+    """Return the size of files and folders."""
+    return sum(path.stat().st_size for top in paths for path in (top, *top.rglob("*")) if path.is_file())
+
+
+def _whole(receipt: Path, made_of: dict, paths: list[Path]) -> bool:
     """Say whether an earlier run wrote this very batch, all of it."""
     try:
-        return json.loads(receipt.read_text()) == made_of and X_path.stat().st_size >= made_of["bytes"]
+        return json.loads(receipt.read_text()) == made_of | {"bytes": _bytes_of(paths)}
     except (FileNotFoundError, ValueError):
         return False
 
 
-def write_batch(folder: Path, images, labels, lift: Lift, rows: int, show) -> tuple[Path, Path]:
-    """Write X.npy and labels.npy block by block, or find them there from an earlier run."""
-    paths = folder / "X.npy", folder / "labels.npy"
-    receipt = folder / "batch.json"  # written last: without it the files are not whole
-    made_of = {"rows": rows, **asdict(lift), "images": zlib.crc32(images.tobytes()), "bytes": rows * 4 * lift.features}
-    if _whole(receipt, made_of, paths[0]):
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_batch(folder: Path, images, labels, lift: Lift, rows: int, kind: str, show) -> tuple[str, str]:
+    """Write X and its labels block by block, or find them there from an earlier run; return what opens them."""
+    format = FORMATS[kind]
+    paths, names = [folder / name for name in format.files], tuple(str(folder / name) for name in format.names)
+    receipt = folder / f"batch.{kind}.json"  # written last: without it the files are not whole
+    made_of = {"rows": rows, **asdict(lift), "images": zlib.crc32(images.tobytes())}
+    if _whole(receipt, made_of, paths):
         show(f"batch: reusing {paths[0]}")
-        return paths
+        return names
     receipt.unlink(missing_ok=True)
+    _remove(paths)
     rng, started = np.random.default_rng(2), time.perf_counter()
     step = max(1, WRITE_BYTES // (4 * lift.features))
     try:
-        with open(paths[0], "wb") as X_file, open(paths[1], "wb") as labels_file:
-            for file, shape, dtype in ((X_file, (rows, lift.features), "<f4"), (labels_file, (rows,), "<i8")):
-                header = {"descr": dtype, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
+        with format.writer(folder, rows, lift.features, step) as write:
             for start in range(0, rows, step):
-                X, y = draw(images, labels, lift, min(step, rows - start), rng)
-                X_file.write(X.astype("<f4", copy=False))
-                labels_file.write(y.astype("<i8", copy=False))
+                write(*draw(images, labels, lift, min(step, rows - start), rng))
                 done = min(start + step, rows)
                 show(f"batch: {done:,} of {rows:,} rows written", passing=done < rows)
     except BaseException:  # a full disk, Ctrl-C: nothing half-written stays
-        for path in paths:
-            path.unlink(missing_ok=True)
+        _remove(paths)
         raise
+    size = _bytes_of(paths)
     unnamed = receipt.with_suffix(".part")
-    unnamed.write_text(json.dumps(made_of))
+    unnamed.write_text(json.dumps(made_of | {"bytes": size}))
     unnamed.replace(receipt)
     seconds = time.perf_counter() - started
-    show(f"batch: {os.path.getsize(paths[0]) / 1e9:.2f} GB written to {paths[0]} in {seconds:.0f} s")
-    return paths
+    show(f"batch: {size / 1e9:.2f} GB written to {paths[0]} in {seconds:.0f} s")
+    return names

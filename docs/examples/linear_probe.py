@@ -5,7 +5,7 @@ batch, one pass over the data for each step of SciPy's L-BFGS. Change what you l
 
     python docs/examples/linear_probe.py --gb 8 --features 2048 --out probe
 
-The files beside this one make the data (digits.py) and the display (report.py).
+The files beside this one make the data (digits.py), write it (formats.py) and show the progress (report.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from array_api_compat import array_namespace
 from digits import Lift, draw, split, write_batch
+from formats import FORMATS
 from report import Memory, Passes, picture, show
 from scipy.optimize import minimize
 
@@ -84,14 +85,19 @@ def choose(train_set, validation_set, features, rows=3000):
     return lift, penalty
 
 
-def numpy_pass(paths, W, B, block_rows):
+def by_hand(array, path):
+    """Return what a loop by hand would slice: the memmap of a .npy file, blocks of the lazy array of any other."""
+    return np.load(path, mmap_mode="r") if path.endswith(".npy") else array
+
+
+def numpy_pass(X, labels, W, B, block_rows):
     """Do one pass as one would by hand: a NumPy loop over the same files, with all BLAS threads."""
-    X, labels = (np.load(path, mmap_mode="r") for path in paths)
     dW, dB, loss = np.zeros_like(W), np.zeros_like(B), 0.0
     for start in range(0, len(X), block_rows):
         rows = slice(start, start + block_rows)
-        x, share = X[rows], len(X[rows]) / len(X)
-        block_loss, dY = cross_entropy(x @ W + B, labels[rows])
+        x = np.asarray(X[rows])
+        share = len(x) / len(X)
+        block_loss, dY = cross_entropy(x @ W + B, np.asarray(labels[rows]))
         loss += float(block_loss) * share
         dW += x.T @ dY * share
         dB += dY.sum(axis=0) * share
@@ -121,11 +127,11 @@ def run(arguments, memory):
     lift, penalty = choose(train_set, validation_set, arguments.features)
     images, labels = (np.concatenate(pair) for pair in zip(train_set, validation_set, strict=True))
     rows = max(1, int(arguments.gb * 1e9) // (4 * lift.features))
-    paths = write_batch(out, images, labels, lift, rows, show)
+    paths = write_batch(out, images, labels, lift, rows, arguments.format, show)
 
     X = fc.open_array(paths[0])
     y = fc.open_array(paths[1], rows=X.chunksize[0])
-    show(f"X: {X.shape[0]:,} x {X.shape[1]} float32, {X.nbytes / 1e9:.2f} GB in {X.numblocks[0]} blocks")
+    show(f"{paths[0]}: {X.shape[0]:,} x {X.shape[1]} float32, {X.nbytes / 1e9:.2f} GB in {X.numblocks[0]} blocks")
     passes = Passes(rows, row_bytes=4 * lift.features)
     layer = train(X, y, penalty, arguments.steps, after_pass=passes.done)
 
@@ -140,22 +146,23 @@ def run(arguments, memory):
         loss, dY = cross_entropy(layer(X), y)
         return fc.compute(loss, layer.backward(X, dY, needs=("dW", "dB")))
 
-    ours, by_hand = seconds_of(one_pass), seconds_of(lambda: numpy_pass(paths, layer.W, layer.B, X.chunksize[0]))
+    data = [by_hand(array, path) for array, path in zip((X, y), paths, strict=True)]
+    ours, loop = seconds_of(one_pass), seconds_of(lambda: numpy_pass(*data, layer.W, layer.B, X.chunksize[0]))
     peak = memory.peak  # before scikit-learn takes its own
     show(f"test accuracy: {accuracy(layer, X_test, test_labels):.1%} of {len(test_labels)} images never seen")
     show(f"scikit-learn LogisticRegression on the first {min(rows, 10_000):,} rows in memory: "
-         f"{sklearn_accuracy(paths, penalty, X_test, test_labels):.1%}")  # fmt: skip
+         f"{sklearn_accuracy(data, penalty, X_test, test_labels):.1%}")  # fmt: skip
     show(f"peak anonymous memory: {peak / 1e6:,.0f} MB for a batch of {X.nbytes / 1e6:,.0f} MB ({peak / X.nbytes:.0%})")
-    show(f"a pass takes {ours:.2f} s, the NumPy loop over the same files {by_hand:.2f} s: ratio {ours / by_hand:.2f}")
+    show(f"a pass takes {ours:.2f} s, the NumPy loop over the same files {loop:.2f} s: ratio {ours / loop:.2f}")
     show(f"weights: {out / 'layer.npz'} (loaded again: the same predictions)")
     show(f"picture: {out / 'linear_probe.png'}")
 
 
-def sklearn_accuracy(paths, penalty, X_test, test_labels):
+def sklearn_accuracy(data, penalty, X_test, test_labels):
     """Return the test accuracy of scikit-learn's softmax regression on as many rows as it may hold."""
     from sklearn.linear_model import LogisticRegression
 
-    X, labels = (np.array(np.load(path, mmap_mode="r")[:10_000]) for path in paths)
+    X, labels = (np.array(array[:10_000]) for array in data)
     model = LogisticRegression(C=1 / (penalty * len(X)), max_iter=200).fit(X, labels)
     return model.score(X_test, test_labels)
 
@@ -165,6 +172,9 @@ def main():
     parser.add_argument("--gb", type=float, default=2.0, help="size of the batch on disk, in 10^9 bytes (default 2)")
     parser.add_argument("--features", type=int, default=1024, help="random Fourier features (default 1024)")
     parser.add_argument("--steps", type=int, default=60, help="steps of L-BFGS at most (default 60)")
+    parser.add_argument(
+        "--from", dest="format", choices=FORMATS, default="npy", help="format of the batch on disk (default npy)"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "linear_probe_out", help="folder for results"
     )

@@ -1,4 +1,4 @@
-"""The demo on a small batch, as a person runs it: to the end, twice, and stopped by Ctrl-C."""
+"""The demo on a small batch, as a person runs it: to the end, twice, from each format, and stopped by Ctrl-C."""
 
 import re
 import signal
@@ -7,7 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from digits import Lift, write_batch
+from formats import FORMATS
+
+import fc_arrayapi as fc
 
 SCRIPT = Path(__file__).parent / "linear_probe.py"
 
@@ -31,8 +36,38 @@ def test_it_runs_to_the_end_and_the_second_run_reuses_the_batch(tmp_path):
         for line in (r"peak anonymous memory: \d+ MB", r"a pass takes [\d.]+ s", "the same predictions", r"GB/s"):
             assert re.search(line, output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "X.npy", "batch.json", "labels.npy", "layer.npz", "linear_probe.png",
+        "X.npy", "batch.npy.json", "labels.npy", "layer.npz", "linear_probe.png",
     ]  # fmt: skip
+
+
+def test_every_format_has_the_same_batch(tmp_path):
+    images, labels = np.random.default_rng(0).random((20, 8, 8), "float32"), np.arange(20) % 10
+    lift, rows, said = Lift(features=1024), 20_000, []  # three blocks
+
+    def show(line, passing=False):
+        said.append(line)
+
+    for kind in FORMATS:
+        for again in (False, True):
+            names = write_batch(tmp_path, images, labels, lift, rows, kind, show)
+            assert ("reusing" in said[-1]) == again
+        X, y = map(fc.open_array, names)
+        assert (X.dtype, y.dtype) == ("float32", "int64")
+        for array, name in ((X, "X.npy"), (y, "labels.npy")):
+            np.testing.assert_array_equal(array.compute(), np.load(tmp_path / name))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "safetensors"])
+def test_it_reads_other_formats(tmp_path, kind):
+    run = start(tmp_path, "--gb", "0.02", "--features", "64", "--from", kind)
+    output, errors = run.communicate()
+    assert (run.returncode, errors) == (0, "")
+    assert float(re.search(r"test accuracy: ([\d.]+)% of 360 images", output)[1]) >= 85
+    (file,) = FORMATS[kind].files
+    assert f"{tmp_path / file}::X: 78,125 x 64 float32" in output
+    assert {path.name for path in tmp_path.iterdir()} == {
+        file, f"batch.{kind}.json", "layer.npz", "linear_probe.png",
+    }  # fmt: skip
 
 
 def wait_for(condition, run):
@@ -66,4 +101,4 @@ def test_ctrl_c_while_training_keeps_the_batch(tmp_path):
     output, errors = run.communicate(timeout=60)
     assert (run.returncode, errors) == (130, "")
     assert output.endswith("stopped; a batch that was whole is kept and used again\n")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "batch.json", "labels.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["X.npy", "batch.npy.json", "labels.npy"]
