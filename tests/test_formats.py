@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import h5py
 import ml_dtypes
@@ -385,6 +386,18 @@ def test_blocks_are_views_of_the_file(backend, tmp_path, x, write):
 )
 def test_blocks_that_are_no_views_count_in_the_plan(backend, tmp_path, x, write, copies):
     assert open_module._open(str(write(tmp_path, x))).copies((100,) * 10) == copies
+
+
+@pytest.mark.parametrize("write", [write_npy, write_safetensors])
+def test_blocks_share_a_mapping_while_one_is_held(backend, tmp_path, x, write):
+    source = open_module._open(str(write(tmp_path, x)))
+    blocks = [source[start : start + 100, :] for start in (0, 300)]
+    first, second = (block.base.base for block in blocks)
+    assert isinstance(first, np.memmap)
+    assert first is second
+    mapping = weakref.ref(first)
+    del blocks, first, second
+    assert mapping() is None
 
 
 def test_numbers_that_are_not_aligned_are_copied_once(backend, tmp_path, x):

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .disk import open_file
 from .source import Source, check_unchanged, is_bfloat16
+
+# By path and state. A mapping lives as long as a block of it, so mostly for a pass: each new one costs its page tables
+# again, and the end of one stops the other threads for a moment.
+_MAPPINGS: WeakValueDictionary[tuple[Path, tuple[int, int]], NumPyArray] = WeakValueDictionary()
 
 
 class MappedArray(Source):
@@ -70,8 +75,10 @@ class MappedArray(Source):
 
     def __getitem__(self, index: Any) -> NumPyArray:
         check_unchanged(self.path, self._state)
-        with open_file(self.path) as file:
-            mapped = np.memmap(file, np.uint8, "r")
+        mapped = _MAPPINGS.get((self.path, self._state))
+        if mapped is None:
+            with open_file(self.path) as file:
+                mapped = _MAPPINGS[self.path, self._state] = np.memmap(file, np.uint8, "r")
         order: Any = self._order
         array: NumPyArray = np.ndarray(self.shape, self.dtype, mapped, self._offset, self._strides, order)
         block = np.asarray(array[index])
