@@ -51,6 +51,14 @@ def tests(session: nox.Session, backend: str) -> None:
     run_tests(session, *runs_of(backend))
 
 
+@nox.session(name="tests(s3)")
+def s3(session: nox.Session) -> None:
+    """Test arrays in object stores against an S3 server that moto runs on this machine; arguments go to pytest."""
+    install(session, "test", "s3")
+    arguments = session.posargs or ["-n", "2", "tests/s3"]
+    session.run("pytest", *arguments, env={"FC_ARRAYAPI_BACKEND": "dask"})
+
+
 @nox.session(name="tests(others)", default=False)
 def others(session: nox.Session) -> None:
     """Make the table of what works on sparse, ndonnx, cubed and mlx, where they install: docs/other_libraries.md."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,11 @@ from .._dask.blocks import DaskArray
 from .disk import UNFINISHED, AnyPath
 from .hdf5 import Hdf5Dataset
 from .npy import NpyFile
+from .object_store import is_url, place_of
 from .parts import Parts, npy_folder
 from .source import Source
 from .zarr import ZarrArray, has_zarr_metadata
+from .zarr_objects import StoredZarr, zarr_array
 
 BLOCK_BYTES = 128 * 2**20
 
@@ -31,8 +34,13 @@ MOST_BLOCKS = 200_000
 _SOURCES: dict[str, Source] = {}
 
 
-def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> DaskArray:
-    """Open an array on disk as a lazy Dask array in blocks along the batch.
+def open_array(
+    path: AnyPath | Sequence[AnyPath] | Any,
+    rows: int | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> DaskArray:
+    """Open an array on disk or in an object store as a lazy Dask array in blocks along the batch.
 
     Only shape and dtype are read now. Each block is read by the task that needs it; the task
     opens the file itself, so it can run in another process. Nothing is unpickled.
@@ -46,15 +54,25 @@ def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> Da
     chunk from one that was never written. A damaged chunk raises an error in its block, if its
     codec detects the damage.
 
+    In an object store one listing gives the version of each object. A chunk that vanishes later
+    is an error if all chunks were there; one that is written anew is refused by its server, where
+    obstore makes the requests. A server of files over https lists nothing: the name is made of
+    the metadata and their version, so chunks that change under equal metadata go unnoticed.
+    Requests that fail are repeated by obstore or fsspec; one that fails for good is an OSError
+    that names the object. Credentials are in no name, no repr and no message.
+
     Parameters
     ----------
-    path : path, or list of paths
+    path : path, address, zarr.Array, or list of paths and addresses
         A list opens as one array: its parts follow each other along the batch, in its order.
         A path is one of
 
         - a ``.npy`` file, read straight from the operating system's file cache;
         - a Zarr array of format 2 or 3, ``"x.zarr"``, or one in a group, ``"data.zarr/x"``
           (needs the extra ``zarr``);
+        - the address of a Zarr array in an object store, ``"s3://bucket/x.zarr"``, ``gs://`` or
+          ``https://`` (needs the extra ``cloud``, or s3fs, gcsfs or aiohttp);
+        - a ``zarr.Array`` that is open already, in any store of zarr;
         - an HDF5 dataset, ``"data.h5::x"`` (needs the extra ``hdf5``);
         - a folder of ``.npy`` files, which follow each other along the batch in the order of
           their names. Names differ in their numbers alone, with leading zeros, so that this is
@@ -64,6 +82,12 @@ def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> Da
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
         dataset, so that each chunk is read once; to one chunk, with a warning, if that has
         more rows.
+
+    storage_options : dict, optional
+        How to reach an address, in fsspec's names: for S3 ``endpoint_url``, ``key``, ``secret``,
+        ``token``, ``anon``, and ``client_kwargs={"region_name": ...}``. obstore makes the
+        requests, if it is installed and has all these options; otherwise s3fs or gcsfs, a third
+        as fast. By default keys come from the environment or from a profile of AWS's tools.
 
     Returns
     -------
@@ -78,9 +102,9 @@ def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> Da
         folder that leave their order open, a link out of it, a lost chunk of a result of
         `store`, a dataset that is not in the HDF5 file, or too many blocks for Dask.
     FileNotFoundError
-        If there is no such file or folder.
+        If there is no such file or folder, or no object below an address.
     PermissionError
-        If it is not readable.
+        If it is not readable, or an object store denies access.
     ImportError
         If the library that reads the file is not installed.
 
@@ -98,9 +122,12 @@ def open_array(path: AnyPath | Sequence[AnyPath], rows: int | None = None) -> Da
         raise ValueError(f"rows is {rows!r}: pass a positive integer")
     if isinstance(path, (str, bytes, os.PathLike)):
         path = os.fsdecode(path)
-        source = _open(path)
+        source = _open(path, storage_options)
+    elif hasattr(path, "store_path"):  # of zarr
+        source = zarr_array(path)
+        path = str(source.path)
     else:
-        source, path = _open_list(path)
+        source, path = _open_list(path, storage_options)
     chunk = min(source.rows_at_once, source.shape[0])
     if rows is not None and rows < chunk:
         warnings.warn(
@@ -143,8 +170,10 @@ def _views(source: Source, rows: int) -> bool:
     return source.copies([min(rows, N - start) for start in range(0, N, rows)] or [0]) == 0
 
 
-def _open(path: str) -> Source:
+def _open(path: str, storage_options: Mapping[str, Any] | None = None) -> Source:
     """Open the array at a path with the reader of its format."""
+    if is_url(path) and not os.path.exists(path):
+        return StoredZarr(place_of(path, storage_options))
     file, dataset = _split(path)
     where = Path(file).resolve()
     if any(part.endswith(UNFINISHED) for part in where.parts):
@@ -163,7 +192,7 @@ def _open(path: str) -> Source:
     )
 
 
-def _open_list(paths: Sequence[AnyPath]) -> tuple[Source, str]:
+def _open_list(paths: Sequence[AnyPath], storage_options: Mapping[str, Any] | None) -> tuple[Source, str]:
     """Open a list of paths as one array, and return how errors name it."""
     try:
         names = [os.fsdecode(path) for path in paths]
@@ -172,7 +201,7 @@ def _open_list(paths: Sequence[AnyPath]) -> tuple[Source, str]:
     if not names:
         raise ValueError("path is an empty list: name at least one file")
     where = f"{names[0]} and {len(names) - 1} more"
-    return Parts(where, [_open(name) for name in names]), where
+    return Parts(where, [_open(name, storage_options) for name in names]), where
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -27,8 +27,10 @@ class Source:
     every format supports.
     """
 
-    path: Path
+    path: Any  # a Path, or the Address of an object store
     rows_at_once = 1
+    # Whether Dask's name changes whenever the data do: resuming relies on it.
+    repeats = True
 
     def __dask_tokenize__(self) -> Any:
         """Return what identifies this version of the file, for Dask's name."""
