@@ -90,6 +90,12 @@ def _parts(task: Any) -> Iterator[Any]:
         yield task.value if type(task).__name__ == "DataNode" else task
 
 
+def leaves(array: Array) -> Iterator[Any]:
+    """Yield the functions and values in the tasks of an array."""
+    for task in dict(array.__dask_graph__()).values():
+        yield from _parts(task)
+
+
 def workers(*arrays: Array) -> tuple[int, int | None]:
     """Return the largest number of threads of a worker, and the smallest memory in bytes, None if unknown."""
     import dask

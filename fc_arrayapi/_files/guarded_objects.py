@@ -9,7 +9,8 @@ from typing import Any
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import WrapperStore
 
-from .object_store import Place, failure
+from .object_requests import failure
+from .object_store import Place
 from .zarr_chunks import Chunks
 from .zarr_store import METADATA_BYTES
 

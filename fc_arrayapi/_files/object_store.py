@@ -1,26 +1,19 @@
-"""Object stores: an address and fsspec's storage_options as a zarr store, and the state of the objects there."""
+"""Object stores: an address and fsspec's storage_options as a zarr store."""
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from .source import brief
 from .zarr_store import zarr_module
 
 # The schemes that are read and written, and what pip installs for fsspec where obstore cannot take the options.
 SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "https": "aiohttp", "http": "aiohttp"}
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
-
-# Options whose values must not be in a message, and the length from which a value is no ordinary word.
-_SECRET = re.compile("key|secret|token|passw|credential|auth|sas|header", re.IGNORECASE)
-_SHORTEST_SECRET = 8
 
 # Where the AWS tools keep keys that obstore does not read, and what it reads instead.
 _PROFILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
@@ -34,14 +27,6 @@ class Address(str):
     def name(self) -> str:
         """The last part."""
         return self.rstrip("/").rpartition("/")[2]
-
-
-class Stored(NamedTuple):
-    """An object in a listing. `version` changes with its content, `modified` is None where the store does not say."""
-
-    size: int
-    version: str
-    modified: datetime | None
 
 
 @dataclass(frozen=True)
@@ -226,116 +211,3 @@ def _by_fsspec(root: str, library: str, options: dict[str, Any]) -> Any:
             f"{root}: needs obstore: pip install obstore; options that obstore does not have need {library}: "
             f"pip install {library}"
         ) from None
-
-
-def listing(place: Place, path: str | None = None) -> dict[str, Stored] | None:
-    """Return the objects below a path of the store, that of the array by default, by the rest of their keys.
-
-    None where the store cannot list, or does not say how large its objects are and when they change.
-    """
-    path = place.path if path is None else path
-    prefix = f"{path}/" if path else ""
-    store = getattr(place.store, "store", None)
-    try:
-        if type(store).__module__.startswith("obstore"):
-            return _listed_by_obstore(store, prefix)
-        if hasattr(place.store, "fs"):
-            return _listed_by_fsspec(place.store, prefix)
-    except Exception as error:
-        raise failure(error, place, path) from None
-    return None
-
-
-def _listed_by_obstore(store: Any, prefix: str) -> dict[str, Stored] | None:
-    import obstore
-
-    if type(store).__name__ == "HTTPStore":
-        return None
-    found = obstore.list(store, prefix=prefix or None).collect()
-    return {
-        each["path"][len(prefix) :]: Stored(
-            each["size"], str(each["e_tag"] or each["last_modified"]), each["last_modified"]
-        )
-        for each in found
-        if each["path"].startswith(prefix)
-    }
-
-
-def _listed_by_fsspec(store: Any, prefix: str) -> dict[str, Stored] | None:
-    from zarr.core.sync import sync
-
-    if "http" in store.fs.protocol:
-        return None
-    store.fs.invalidate_cache()
-    start = f"{store.path.rstrip('/')}/{prefix}".lstrip("/")
-    found = sync(store.fs._find(start.rstrip("/"), detail=True))
-    listed = {}
-    for key, each in found.items():
-        stored = _stored(each)
-        if stored is None:
-            return None
-        key = key.lstrip("/")
-        if key.startswith(start):
-            listed[key[len(start) :]] = stored
-    return listed
-
-
-def _stored(each: dict[str, Any]) -> Stored | None:
-    """Return what fsspec knows of an object, None if it has no version."""
-    names = ("ETag", "etag", "Last-Modified", "LastModified", "mtime", "updated", "created")
-    version = next((each[name] for name in names if each.get(name)), None)
-    return None if version is None else Stored(int(each["size"] or 0), str(version), None)
-
-
-def state_of(place: Place, key: str) -> Stored | None:
-    """Return what the server says of one object of the array, None where the store says nothing."""
-    key = place.inner(key)
-    store = getattr(place.store, "store", None)
-    try:
-        if type(store).__module__.startswith("obstore"):
-            import obstore
-
-            each = obstore.head(store, key)
-            return Stored(each["size"], str(each["e_tag"] or each["last_modified"]), each["last_modified"])
-        if hasattr(place.store, "fs"):
-            from zarr.core.sync import sync
-
-            found = sync(place.store.fs._info(f"{place.store.path.rstrip('/')}/{key}"))
-            return _stored(found) or Stored(int(found["size"] or 0), "", None)
-    except Exception as error:
-        raise failure(error, place, key) from None
-    return None
-
-
-def failure(error: BaseException, place: Place, key: str) -> OSError:
-    """Return the error of a request that failed for good: it names the address, and no credentials."""
-    if isinstance(error, OSError) and error.filename and place.root in str(error.filename):
-        return error  # it does so already
-    kind, said = type(error).__name__, str(error)
-    status = re.search(r"status code: (\d+)", said)  # obstore has no types for what fails while it lists
-    code = status.group(1) if status else ""
-    denied = code in ("401", "403") or kind in ("PermissionDeniedError", "UnauthenticatedError")
-    if denied or isinstance(error, PermissionError):
-        number = errno.EACCES
-    else:
-        number = errno.ENOENT if isinstance(error, FileNotFoundError) or code == "404" else errno.EIO
-    text = said.partition("\n\nDebug source")[0]
-    for secret in _secrets(place.store):
-        text = text.replace(secret, "***")
-    return OSError(number, brief(" ".join(text.split()) or kind), place.address_of(key) if key else place.root)
-
-
-def _secrets(store: Any) -> set[str]:
-    """Return what must not be in a message: the credentials that the store was made with."""
-    inner = getattr(store, "store", None)
-    given = [getattr(inner, "config", None), getattr(inner, "client_options", None)]
-    given += [getattr(getattr(store, "fs", None), "storage_options", None)]
-    return {value for options in given for value in _secret_values(options, False)}
-
-
-def _secret_values(value: Any, secret: bool) -> set[str]:
-    if isinstance(value, Mapping):
-        return {
-            found for key, inner in value.items() for found in _secret_values(inner, bool(_SECRET.search(str(key))))
-        }
-    return {value} if secret and isinstance(value, str) and len(value) >= _SHORTEST_SECRET else set()

@@ -82,7 +82,6 @@ def open_array(
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
         dataset, so that each chunk is read once; to one chunk, with a warning, if that has
         more rows.
-
     storage_options : dict, optional
         How to reach an address, in fsspec's names: for S3 ``endpoint_url``, ``key``, ``secret``,
         ``token``, ``anon``, and ``client_kwargs={"region_name": ...}``. obstore makes the

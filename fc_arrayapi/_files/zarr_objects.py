@@ -11,7 +11,8 @@ import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .disk import UNFINISHED
-from .object_store import Place, Stored, failure, listing, place_in, state_of
+from .object_requests import Stored, failure, listing, state_of
+from .object_store import Place, place_in
 from .source import Source, brief, one_of, slice_range
 from .zarr import ZarrArray, ZarrSource, is_whole
 from .zarr_chunks import Chunks
@@ -68,11 +69,11 @@ class StoredZarr(ZarrSource):
 
     def _check_there(self, objects: dict[str, Stored]) -> None:
         """Raise if there is nothing, or no array."""
-        if not objects:
-            if listing(self.place, self.place.path + UNFINISHED):
-                raise ValueError(f"{self.path}: is unfinished: complete it with store(..., resume=True)")
-            raise FileNotFoundError(f"{self.path}: no such array: there is no object below this address")
         metadata = next((name for name in METADATA if name in objects), None)
+        if metadata is None and listing(self.place, self.place.path + UNFINISHED):
+            raise ValueError(f"{self.path}: is unfinished: complete it with store(..., resume=True)")
+        if not objects:
+            raise FileNotFoundError(f"{self.path}: no such array: there is no object below this address")
         if metadata is None:
             inner = {key.partition("/")[0] for key in objects if key.rpartition("/")[2] in METADATA}
             raise ValueError(f"{self.path}: is not a Zarr array: open {one_of(inner, f'{self.path}/{{}}')}")
