@@ -148,6 +148,11 @@ def delete_objects(place: Place, keys: Iterable[str]) -> None:
     _run(_each(keys, lambda key: (key, place.store.delete(key)), place), place, "")
 
 
+def delete_below(place: Place, path: str) -> None:
+    """Delete all objects below a path of the store, and the folders of a store that has any."""
+    _run(place.store.delete_dir(path), place, path)
+
+
 async def _each(
     items: Iterable[Any], request: Callable[[Any], tuple[str, Coroutine[Any, Any, None]]], place: Place
 ) -> None:

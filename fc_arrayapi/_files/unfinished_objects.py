@@ -26,7 +26,8 @@ from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from .._dask.inspect import leaves
 from .disk import UNFINISHED
-from .object_requests import delete_objects, keys_below, read_object, write_objects
+from .icechunk_writer import IcechunkResult, padded
+from .object_requests import delete_below, delete_objects, keys_below, read_object, write_objects
 from .object_store import Place, place_in
 from .result import PYTHON, Options, Result
 from .unfinished_folder import FINGERPRINT, FINISHED
@@ -76,9 +77,7 @@ class ObjectWriter:
 
     def _objects(self, block: NumPyArray, start: tuple[int, ...]) -> Iterator[tuple[str, NumPyArray]]:
         for number, part in pieces(block, start, self.chunks):
-            if self.chunks and len(part) < self.chunks[0]:  # the last rows of the array
-                part = np.concatenate([part, np.zeros((self.chunks[0] - len(part), *part.shape[1:]), part.dtype)])
-            yield self.place.inner(chunk_file(number)), part
+            yield self.place.inner(chunk_file(number)), padded(part, self.chunks)
 
     def check_pass(self) -> None:
         """Raise if another pass has begun to write here: it may be of another array."""
@@ -257,9 +256,8 @@ class UnfinishedObjects(Result):
 
     def remove(self) -> None:
         """Remove the record of a committed result."""
-        fingerprint, *others = self._below_part({FINGERPRINT, *keys_below(self.place, self.part)})
-        delete_objects(self.place, [fingerprint])
-        delete_objects(self.place, others)
+        delete_objects(self.place, [f"{self.part}/{FINGERPRINT}"])
+        delete_below(self.place, self.part)
 
 
 def is_zarr_target(target: Any) -> bool:
@@ -269,14 +267,16 @@ def is_zarr_target(target: Any) -> bool:
 
 
 def target_place(target: Any) -> Place:
-    """Return where the array of a target goes: the root of a store, the path of a group."""
-    if hasattr(target, "store_path"):  # a group
+    """Return where the array of a target goes: the root of a store or a session, the path of a group or a StorePath."""
+    target = getattr(target, "store_path", target)  # of a group
+    if isinstance(target, zarr_module().storage.StorePath):
         return place_in(target.store, target.path)
-    if hasattr(target, "path") and hasattr(target, "store") and not hasattr(target, "list_prefix"):  # a StorePath
-        return place_in(target.store, target.path)
-    return place_in(target)
+    return place_in(target if hasattr(target, "list_prefix") else target.store)
 
 
 def result_in(target: Any, place: Place, array: Array, options: Options) -> Result:
     """Return the result of an open target of zarr."""
-    return UnfinishedObjects(place, array, options, in_group=hasattr(target, "store_path"))
+    in_group = hasattr(target, "store_path")
+    if hasattr(place.store, "session"):
+        return IcechunkResult(place, array, options, in_group)
+    return UnfinishedObjects(place, array, options, in_group)

@@ -123,15 +123,15 @@ def _version(place: Place, objects: dict[str, Stored] | None, array: Any) -> tup
     """Return what identifies the content for Dask's name, and whether the name changes with the content alone."""
     import hashlib  # here, since OpenSSL takes a tenth of the package's import time
 
-    where = place.__dask_tokenize__()
-    if objects is not None:
+    where = str(place.address)
+    if objects is not None:  # whose versions are hashes of their content: the same array behind another endpoint
         said = sorted((key, each.size, each.version) for key, each in objects.items())
-        return (*where, hashlib.sha256(repr(said).encode()).hexdigest()), True
+        return (where, hashlib.sha256(repr(said).encode()).hexdigest()), True
     session = getattr(place.store, "session", None)
     if session is not None and not session.has_uncommitted_changes:
         return (place.path, session.snapshot_id), True
     metadata = state_of(place, "zarr.json" if array.metadata.zarr_format == 3 else ".zarray")
     if metadata is not None:
         content = json.dumps(array.metadata.to_dict(), sort_keys=True, default=repr)
-        return (*where, metadata.version, hashlib.sha256(content.encode()).hexdigest()), True
-    return (*where, os.urandom(16).hex()), False
+        return (where, place.server, metadata.version, hashlib.sha256(content.encode()).hexdigest()), True
+    return (where, os.urandom(16).hex()), False
