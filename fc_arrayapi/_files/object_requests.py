@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import re
+import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from .object_store import Place
 from .source import brief
+from .zarr_store import zarr_module
 
-# Requests of one task at a time.
+# Requests of one task at a time, where fsspec makes them.
 AT_ONCE = 8
+
+# The threads in which obstore makes requests, for each process and number.
+_POOLS: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 # Options whose values must not be in a message, and the length from which a value is no ordinary word.
 _SECRET = re.compile("key|secret|token|passw|credential|auth|sas|header", re.IGNORECASE)
@@ -35,9 +43,9 @@ def listing(place: Place, path: str | None = None) -> dict[str, Stored] | None:
     """
     path = place.path if path is None else path
     prefix = f"{path}/" if path else ""
-    store = getattr(place.store, "store", None)
+    store = obstore_of(place.store)
     try:
-        if type(store).__module__.startswith("obstore"):
+        if store is not None:
             return _listed_by_obstore(store, prefix)
         if hasattr(place.store, "fs"):
             return _listed_by_fsspec(place.store, prefix)
@@ -90,9 +98,9 @@ def _stored(each: dict[str, Any]) -> Stored | None:
 def state_of(place: Place, key: str) -> Stored | None:
     """Return what the server says of one object of the array, None where the store says nothing."""
     key = place.inner(key)
-    store = getattr(place.store, "store", None)
+    store = obstore_of(place.store)
     try:
-        if type(store).__module__.startswith("obstore"):
+        if store is not None:
             import obstore
 
             each = obstore.head(store, key)
@@ -122,6 +130,14 @@ def keys_below(place: Place, path: str) -> dict[str, int | None]:
 
 def read_object(place: Place, key: str) -> bytes | None:
     """Return the content of an object, None if there is none."""
+    inner = obstore_of(place.store)
+    if inner is not None:
+        try:
+            return bytes(get_by_obstore(inner, key, {}))
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise failure(error, place, key) from None
     from zarr.core.buffer import default_buffer_prototype
 
     value = _run(place.store.get(key, default_buffer_prototype()), place, key)
@@ -129,43 +145,112 @@ def read_object(place: Place, key: str) -> bytes | None:
 
 
 def write_objects(place: Place, objects: Iterable[tuple[str, Any]]) -> None:
-    """Write objects, keys with bytes or contiguous NumPy arrays; each is made when its turn comes."""
-    import numpy as np
+    """Write objects, keys with bytes or contiguous NumPy arrays, several at a time; each is made in its turn."""
+    inner = obstore_of(place.store)
+    plain = ((key, _as_bytes(content)) for key, content in objects)
+    if inner is not None:
+        import obstore
+
+        _each_in_threads(plain, lambda item: obstore.put(inner, item[0], item[1]), place)
+        return
     from zarr.core.buffer import default_buffer_prototype
 
     buffer = default_buffer_prototype().buffer
+    _run(_each(plain, lambda item: place.store.set(item[0], buffer.from_array_like(item[1])), place), place, "")
 
-    async def write(item: tuple[str, Any]) -> None:
-        key, content = item
-        content = np.frombuffer(content, "u1") if isinstance(content, bytes) else content.reshape(-1).view("u1")
-        await place.store.set(key, buffer.from_array_like(content))
 
-    _run(_each(objects, lambda item: (item[0], write(item)), place), place, "")
+def _as_bytes(content: Any) -> Any:
+    import numpy as np
+
+    return np.frombuffer(content, "u1") if isinstance(content, bytes) else content.reshape(-1).view("u1")
 
 
 def delete_objects(place: Place, keys: Iterable[str]) -> None:
     """Delete objects; one that is not there is no error."""
-    _run(_each(keys, lambda key: (key, place.store.delete(key)), place), place, "")
+    pairs = [(key, None) for key in keys]
+    inner = obstore_of(place.store)
+    if inner is not None:
+        import obstore
+
+        def delete(pair: tuple[str, None]) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                obstore.delete(inner, pair[0])
+
+        _each_in_threads(pairs, delete, place)
+        return
+    _run(_each(pairs, lambda pair: place.store.delete(pair[0]), place), place, "")
 
 
 def delete_below(place: Place, path: str) -> None:
     """Delete all objects below a path of the store, and the folders of a store that has any."""
+    if obstore_of(place.store) is not None:
+        delete_objects(place, [f"{path}/{key}" for key in keys_below(place, path)])
+        return
     _run(place.store.delete_dir(path), place, path)
 
 
-async def _each(
-    items: Iterable[Any], request: Callable[[Any], tuple[str, Coroutine[Any, Any, None]]], place: Place
-) -> None:
-    """Make a request for each item, several at a time; when this raises, none is under way."""
+def obstore_of(store: Any) -> Any:
+    """Return obstore's own store in one of zarr, None if another library makes the requests.
+
+    Its requests are made in threads and not as coroutines: those run on in threads of Rust for a moment after they are
+    done, and a process that ends just then is aborted (pyo3-async-runtimes #40): 5 of 120 under load.
+    """
+    inner = getattr(store, "store", None)
+    return inner if type(inner).__module__.startswith("obstore") else None
+
+
+def get_by_obstore(inner: Any, key: str, options: dict[str, Any]) -> Any:
+    """Read an object, or a range of it."""
+    import obstore
+
+    return obstore.get(inner, key, options=options).bytes()
+
+
+def request_pool() -> ThreadPoolExecutor:
+    """Return the threads for requests, as many as zarr makes at a time: its limit is here one for the process.
+
+    zarr counts for each block, and each thread of Dask has one: two with 10 requests each get a quarter less from a
+    small server than 10 together, and hold 20 chunks beside their blocks.
+    """
+    limit = int(zarr_module().config.get("async.concurrency") or 10)
+    key = (os.getpid(), limit)
+    if key not in _POOLS:  # a forked process has none of its parent's threads
+        _POOLS[key] = ThreadPoolExecutor(limit, thread_name_prefix="fc_arrayapi-requests")
+    return _POOLS[key]
+
+
+def _each_in_threads(items: Iterable[Any], request: Callable[[Any], object], place: Place) -> None:
+    """Make a request for each item, a pair that begins with a key; when this raises, none is under way."""
+    left, lock = iter(items), threading.Lock()
+
+    def some() -> None:
+        while True:
+            with lock:
+                item = next(left, None)
+            if item is None:
+                return
+            try:
+                request(item)
+            except Exception as error:
+                raise failure(error, place, item[0]) from None
+
+    pool = request_pool()
+    ended = [pool.submit(some) for _ in range(AT_ONCE)]
+    wait(ended)
+    for each in ended:
+        each.result()
+
+
+async def _each(items: Iterable[Any], request: Callable[[Any], Coroutine[Any, Any, None]], place: Place) -> None:
+    """Make a request for each item, a pair that begins with a key; when this raises, none is under way."""
     left = iter(items)
 
     async def some() -> None:
         for item in left:
-            key, made = request(item)
             try:
-                await made
+                await request(item)
             except Exception as error:
-                raise failure(error, place, key) from None
+                raise failure(error, place, item[0]) from None
 
     for ended in await asyncio.gather(*(some() for _ in range(AT_ONCE)), return_exceptions=True):
         if isinstance(ended, BaseException):

@@ -18,7 +18,7 @@ from obstore.store import S3Store
 import fc_arrayapi as fc
 
 sys.path.append(str(Path(__file__).parent.parent))  # for the server of the tests
-from helpers.s3_server import options, s3_server  # noqa: E402
+from helpers.s3_server import options, s3_server
 
 CHUNK = 1024  # rows of 4 KB
 
