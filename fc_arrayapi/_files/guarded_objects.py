@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import re
+import weakref
 from datetime import datetime
 from typing import Any
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import WrapperStore
 
-from .object_requests import failure, get_by_obstore, obstore_of, request_pool
+from .object_requests import failure, get_by_obstore, obstore_of, request_pool, requests_at_once
 from .object_store import Place
 from .zarr_chunks import Chunks
 from .zarr_store import METADATA_BYTES
 
 CHUNK = re.compile(r"(c[./])?\d+([./]\d+)*")
+
+
+# For each event loop, the number of requests at a time and as many slots.
+_SLOTS: weakref.WeakKeyDictionary[Any, tuple[int, asyncio.Semaphore]] = weakref.WeakKeyDictionary()
+
+
+def _slots(loop: Any) -> asyncio.Semaphore:
+    """Return slots for requests, which are free again when the loop goes on with the chunk.
+
+    Threads alone would read on while chunks wait to be copied into the block: all 32 of it were held at once.
+    """
+    limit = requests_at_once()
+    found = _SLOTS.get(loop)
+    if found is None or found[0] != limit:
+        found = _SLOTS[loop] = limit, asyncio.Semaphore(limit)
+    return found[1]
 
 
 class GuardedObjects(WrapperStore):  # type: ignore[misc]
@@ -79,8 +96,10 @@ class GuardedObjects(WrapperStore):  # type: ignore[misc]
         elif isinstance(byte_range, SuffixByteRequest):
             options["range"] = {"suffix": byte_range.suffix}
         try:
-            reading = asyncio.get_running_loop().run_in_executor(request_pool(), get_by_obstore, inner, key, options)
-            return prototype.buffer.from_bytes(await reading)
+            loop = asyncio.get_running_loop()
+            async with _slots(loop):
+                content = await loop.run_in_executor(request_pool(), get_by_obstore, inner, key, options)
+            return prototype.buffer.from_bytes(content)
         except FileNotFoundError:
             return None
         except Exception as error:

@@ -206,13 +206,18 @@ def get_by_obstore(inner: Any, key: str, options: dict[str, Any]) -> Any:
     return obstore.get(inner, key, options=options).bytes()
 
 
-def request_pool() -> ThreadPoolExecutor:
-    """Return the threads for requests, as many as zarr makes at a time: its limit is here one for the process.
+def requests_at_once() -> int:
+    """Return how many requests zarr makes at a time: its limit is here one for the process.
 
     zarr counts for each block, and each thread of Dask has one: two with 10 requests each get a quarter less from a
     small server than 10 together, and hold 20 chunks beside their blocks.
     """
-    limit = int(zarr_module().config.get("async.concurrency") or 10)
+    return int(zarr_module().config.get("async.concurrency") or 10)
+
+
+def request_pool() -> ThreadPoolExecutor:
+    """Return the threads for requests."""
+    limit = requests_at_once()
     key = (os.getpid(), limit)
     if key not in _POOLS:  # a forked process has none of its parent's threads
         _POOLS[key] = ThreadPoolExecutor(limit, thread_name_prefix="fc_arrayapi-requests")
