@@ -108,10 +108,11 @@ def crashes(session: nox.Session) -> None:
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Print which branches the tests reach; fails if one in FULLY_COVERED is not."""
-    install(session, "test", "array-api-strict", "distributed", "torch", "coverage")
+    install(session, "test", "array-api-strict", "distributed", "torch", "s3", "coverage")
     session.run("coverage", "erase")
     for backend in ("numpy", "array-api-strict", "dask", "dask-query-planning", "distributed", "torch"):
         session.run("coverage", "run", "-m", "pytest", "-q", env={"FC_ARRAYAPI_BACKEND": backend})
+    session.run("coverage", "run", "-m", "pytest", "-q", "tests/s3", env={"FC_ARRAYAPI_BACKEND": "dask"})
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
     for file in FULLY_COVERED:  # one by one: a pattern that matches no file is an error then

@@ -120,7 +120,7 @@ def place_in(store: Any, path: str = "") -> Place:
         root = str(store)
     else:
         root = f"{type(store).__name__}:/"
-    return Place(store, path.strip("/"), re.sub("//[^/]*@", "//", root), _server(store))
+    return Place(store, path.strip("/"), _without_user(root), _server(store))
 
 
 def _address_of_obstore(store: Any) -> str:
@@ -137,8 +137,15 @@ def _address_of_obstore(store: Any) -> str:
 def _server(store: Any) -> str:
     config = getattr(getattr(store, "store", None), "config", None)
     if isinstance(config, Mapping):
-        return str(config.get("endpoint") or "")
-    return str(getattr(getattr(store, "fs", None), "endpoint_url", None) or "")
+        server = config.get("endpoint")
+    else:
+        server = getattr(getattr(store, "fs", None), "endpoint_url", None)
+    return _without_user(str(server or ""))
+
+
+def _without_user(url: str) -> str:
+    """Return an address without a user and a password."""
+    return re.sub("//[^/]*@", "//", url)
 
 
 def _by_obstore(scheme: str, bucket: str, options: dict[str, Any]) -> Any:
@@ -151,14 +158,20 @@ def _by_obstore(scheme: str, bucket: str, options: dict[str, Any]) -> Any:
     if config is None:
         return None
     endpoint = str(config.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    if endpoint and not re.match("https?://[^/]", endpoint):  # obstore panics
+        raise ValueError(f"{scheme}://{bucket}: storage_options: endpoint_url must begin with http:// or https://")
     if scheme == "http" or (scheme == "s3" and endpoint.lower().startswith("http://")):
         config["client_options"] = {"allow_http": True}
-    if scheme == "s3":
-        made = store.S3Store(bucket, **config)
-    elif scheme == "gs":
-        made = store.GCSStore(bucket, **config)
-    else:
-        made = store.HTTPStore.from_url(f"{scheme}://{bucket}", **config)
+    try:
+        if scheme == "s3":
+            made = store.S3Store(bucket, **config)
+        elif scheme == "gs":
+            made = store.GCSStore(bucket, **config)
+        else:
+            made = store.HTTPStore.from_url(f"{scheme}://{bucket}", **config)
+    except Exception as error:  # which names the option that is missing or wrong, and not its value
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{scheme}://{bucket}: storage_options: {why}") from None
     return zarr_module().storage.ObjectStore(made)
 
 
