@@ -15,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 # Long enough that no message has it by chance.
 KEY, SECRET, TOKEN = "AKIDFORTESTS", "s3cr3t-of-the-tests", "t0ken-of-the-tests"
+# A server that repeats what it was given, as some do.
 DENIED = (
-    b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>InvalidAccessKeyId</Code>"
-    b"<Message>The AWS Access Key Id you provided does not exist in our records.</Message></Error>"
-)
+    f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>InvalidAccessKeyId</Code>"
+    f"<Message>{KEY} {SECRET} {TOKEN}</Message></Error>"
+).encode()
 BROKEN = b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>InternalError</Code><Message>again</Message></Error>"
 
 

@@ -254,6 +254,10 @@ def test_https_reads_and_is_named_by_its_metadata(bucket, library):
     np.testing.assert_array_equal(lazy.compute(), X)
     with pytest.raises(FileNotFoundError, match=r"none\.zarr"):
         fc.open_array(url.replace("x.zarr", "none.zarr"))
+    bucket.files.pipe(f"{bucket.name}/x.zarr/zarr.json", b" " * (2**20 + 1))
+    bucket.files.chmod(f"{bucket.name}/x.zarr", "public-read", recursive=True)
+    with pytest.raises(ValueError, match="metadata have at most"):
+        fc.open_array(url)
 
 
 def test_credentials_are_in_no_name_repr_or_message(bucket, proxy, library):
