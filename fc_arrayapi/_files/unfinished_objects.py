@@ -36,7 +36,8 @@ from .zarr import chunk_file, chunks_reached
 from .zarr_store import METADATA, zarr_module
 from .zarr_writer import CHUNK, IN_ARRAY, ZarrWriter, pieces, zarr_metadata
 
-_RECORD = re.compile(rf"{re.escape(FINGERPRINT)}|{FINISHED}/\d*-?\d*(_\d+-\d+)*")
+# A local store of zarr writes files as .partial first.
+_RECORD = re.compile(rf"({re.escape(FINGERPRINT)}|{FINISHED}/\d*-?\d*(_\d+-\d+)*)(\.[0-9a-f]+\.partial)?")
 # What an empty group consists of.
 _GROUP = {"zarr.json", ".zgroup", ".zattrs"}
 
