@@ -32,6 +32,12 @@ def test_url_reads_as_written(bucket, library, how):
     np.testing.assert_allclose(fc.compute(fc.forward(lazy, W))[0], X @ W, rtol=1e-5)
 
 
+def test_rows_within_a_shard_are_read_by_ranges(bucket, library):
+    bucket.write("x.zarr", X, (5, 6), shards=(20, 6))
+    lazy = fc.open_array(bucket.url("x.zarr"), storage_options=bucket.options)
+    np.testing.assert_array_equal(lazy[3:22].compute(), X[3:22])
+
+
 def test_arrays_in_a_group_and_lists_of_urls(bucket, library):
     bucket.write("data.zarr/a", X, (10, 6))
     bucket.write("data.zarr/b", X + 1, (10, 6))

@@ -18,6 +18,7 @@ import zarr
 from helpers.s3_server import KEY, SECRET, TOKEN, options
 
 import fc_arrayapi as fc
+from fc_arrayapi._files import unfinished_objects
 
 N, ROWS = 40, 10
 X = np.random.default_rng(0).standard_normal((N, 6)).astype("float32")
@@ -259,6 +260,29 @@ def test_nothing_is_written_where_another_target_is_refused(bucket):
     with pytest.raises(FileExistsError, match=r"b\.zarr"):
         store(bucket, {"a.zarr": lazy(X)[1], "b.zarr": lazy(X)[1]})
     assert [key for key in list(bucket.keys()) if not key.startswith("b.zarr")] == []
+
+
+def test_first_target_is_left_as_it_was_where_the_second_is_denied(bucket, proxy):
+    proxy.fault = lambda method, path: 403 if method == "PUT" and "/b.zarr" in path else None
+    with pytest.raises(PermissionError, match=r"b\.zarr"):
+        store(bucket, {"a.zarr": lazy(X)[1], "b.zarr": lazy(X)[1]}, storage_options=options(proxy.port))
+    assert bucket.keys() == []
+
+
+def test_pass_that_was_killed_at_its_very_end_only_tidies_up(bucket, library, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(unfinished_objects.UnfinishedObjects, "remove", lambda self: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            store(bucket, {"y.zarr": lazy(X)[1]})
+    np.testing.assert_array_equal(bucket.read("y.zarr"), X)
+    with pytest.raises(FileExistsError, match="is an unfinished result"):
+        store(bucket, {"y.zarr": lazy(X)[1]})
+    source, x = lazy(X)
+    store(bucket, {"y.zarr": x}, resume=True)
+    assert source.reads.sum() == 0
+    assert not any(PART in key for key in list(bucket.keys()))
+    with pytest.raises(ValueError, match="is an unfinished result: complete it"):
+        fc.open_array(bucket.url(f"y.zarr{PART}/data"), storage_options=bucket.options)
 
 
 def test_denied_writing_is_an_error_before_anything_is_computed(bucket, proxy, library):
