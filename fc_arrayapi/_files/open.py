@@ -78,7 +78,8 @@ def open_array(
           their names. Names differ in their numbers alone, with leading zeros, so that this is
           the order of the numbers too; for any other order pass a list.
     rows : int, optional
-        Rows in a block; by default blocks of at most 128 MiB and about equal size.
+        Rows in a block; by default blocks of at most 128 MiB, 16 MiB of an array in an object
+        store, and about equal size.
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
         dataset, so that each chunk is read once; to one chunk, with a warning, if that has
         more rows.
@@ -154,7 +155,7 @@ def _default_rows(source: Source) -> int:
     """Return the rows of blocks of at most 128 MiB and about equal size, so that all threads have equal work."""
     row_bytes, step = source.dtype.itemsize * math.prod(source.shape[1:]), source.rows_at_once
     steps = max(1, math.ceil(source.shape[0] / step))
-    most = max(1, BLOCK_BYTES // row_bytes // step) if row_bytes else steps
+    most = max(1, (source.block_bytes or BLOCK_BYTES) // row_bytes // step) if row_bytes else steps
     equal = math.ceil(steps / math.ceil(steps / most))
     if equal < most and _views(source, most * step) and not _views(source, equal * step):
         return most * step  # blocks that end with the files of a folder

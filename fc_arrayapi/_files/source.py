@@ -31,6 +31,8 @@ class Source:
     rows_at_once = 1
     # Whether Dask's name changes whenever the data do: resuming relies on it.
     repeats = True
+    # The most bytes of a block by default; None for those of open_array.
+    block_bytes: int | None = None
 
     def __dask_tokenize__(self) -> Any:
         """Return what identifies this version of the file, for Dask's name."""

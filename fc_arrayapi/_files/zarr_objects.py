@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from .source import Source, brief, one_of, slice_range
 from .zarr import ZarrArray, ZarrSource, is_whole
 from .zarr_chunks import Chunks
 from .zarr_store import METADATA, METADATA_BYTES, zarr_module
+
+# By default a block is so small that its memory is used again: the pages of fresh blocks of 128 MiB took two threads
+# longer than the requests. It grows where there would be more blocks than this.
+BLOCK_BYTES, MOST_BLOCKS = 16 * 2**20, 100_000
 
 
 def zarr_array(given: Any) -> Source:
@@ -58,6 +63,7 @@ class StoredZarr(ZarrSource):
         guard = GuardedObjects(place)
         self._array = array = self._opened(guard)
         self.describe_zarr(self.path, array, sum(each.size for each in (objects or {}).values()))
+        self.block_bytes = max(BLOCK_BYTES, self.dtype.itemsize * math.prod(self.shape) // MOST_BLOCKS)
         guard.chunks = Chunks.of(array)
         if objects is not None:
             guard.complete = sum(CHUNK.fullmatch(key) is not None for key in objects) >= self.files

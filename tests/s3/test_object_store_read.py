@@ -32,6 +32,13 @@ def test_url_reads_as_written(bucket, library, how):
     np.testing.assert_allclose(fc.compute(fc.forward(lazy, W))[0], X @ W, rtol=1e-5)
 
 
+def test_default_blocks_are_small(bucket):
+    made = zarr.create_array(
+        bucket.url("x.zarr"), storage_options=bucket.options, shape=(2**20, 64), chunks=(2**12, 64), dtype="f4"
+    )
+    assert set(fc.open_array(made).chunks[0]) == {2**16}  # 16 MiB
+
+
 def test_rows_within_a_shard_are_read_by_ranges(bucket, library):
     bucket.write("x.zarr", X, (5, 6), shards=(20, 6))
     lazy = fc.open_array(bucket.url("x.zarr"), storage_options=bucket.options)
