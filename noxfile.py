@@ -51,6 +51,14 @@ def tests(session: nox.Session, backend: str) -> None:
     run_tests(session, *runs_of(backend))
 
 
+@nox.session(name="tests(s3)")
+def s3(session: nox.Session) -> None:
+    """Test arrays in object stores against an S3 server that moto runs on this machine; arguments go to pytest."""
+    install(session, "test", "s3")
+    arguments = session.posargs or ["-n", "2", "tests/s3"]
+    session.run("pytest", *arguments, env={"FC_ARRAYAPI_BACKEND": "dask"})
+
+
 @nox.session(name="tests(others)", default=False)
 def others(session: nox.Session) -> None:
     """Make the table of what works on sparse, ndonnx, cubed and mlx, where they install: docs/other_libraries.md."""
@@ -100,10 +108,11 @@ def crashes(session: nox.Session) -> None:
 @nox.session(default=False)
 def coverage(session: nox.Session) -> None:
     """Print which branches the tests reach; fails if one in FULLY_COVERED is not."""
-    install(session, "test", "array-api-strict", "distributed", "torch", "coverage")
+    install(session, "test", "array-api-strict", "distributed", "torch", "s3", "coverage")
     session.run("coverage", "erase")
     for backend in ("numpy", "array-api-strict", "dask", "dask-query-planning", "distributed", "torch"):
         session.run("coverage", "run", "-m", "pytest", "-q", env={"FC_ARRAYAPI_BACKEND": backend})
+    session.run("coverage", "run", "-m", "pytest", "-q", "tests/s3", env={"FC_ARRAYAPI_BACKEND": "dask"})
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report")
     for file in FULLY_COVERED:  # one by one: a pattern that matches no file is an error then

@@ -25,7 +25,7 @@ from ._arrays.namespace import Array
 from ._arrays.text import size_text
 from ._dask import compute
 from ._files import store, weights
-from ._files.unfinished import Options
+from ._files.result import Options
 from ._math import checks, equations
 from .testing.backends import RESULTS
 

@@ -30,6 +30,7 @@ from helpers.formats import (
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files.formats import open_path
 
 pytestmark = [pytest.mark.only("dask.array"), pytest.mark.needs("the_disk")]
 
@@ -364,7 +365,7 @@ def write_npz_aligned(folder, x):
 
 @pytest.mark.parametrize("write", [write_npy, write_npz_aligned, write_safetensors, write_arrow, write_stream])
 def test_blocks_are_views_of_the_file(backend, tmp_path, x, write):
-    source = open_module._open(str(write(tmp_path, x)))
+    source = open_path(str(write(tmp_path, x)))
     assert source.copies((100,) * 10) == 0
     before = pa.total_allocated_bytes()
     block = source[300:400, :]
@@ -385,12 +386,12 @@ def test_blocks_are_views_of_the_file(backend, tmp_path, x, write):
     ids=["joined", "compressed", "parquet", "npz, not aligned"],
 )
 def test_blocks_that_are_no_views_count_in_the_plan(backend, tmp_path, x, write, copies):
-    assert open_module._open(str(write(tmp_path, x))).copies((100,) * 10) == copies
+    assert open_path(str(write(tmp_path, x))).copies((100,) * 10) == copies
 
 
 @pytest.mark.parametrize("write", [write_npy, write_safetensors])
 def test_blocks_share_a_mapping_while_one_is_held(backend, tmp_path, x, write):
-    source = open_module._open(str(write(tmp_path, x)))
+    source = open_path(str(write(tmp_path, x)))
     blocks = [source[start : start + 100, :] for start in (0, 300)]
     first, second = (block.base.base for block in blocks)
     assert isinstance(first, np.memmap)
@@ -404,7 +405,7 @@ def test_numbers_that_are_not_aligned_are_copied_once(backend, tmp_path, x):
     """BLAS takes none, and NumPy would copy the block slowly for each product."""
     for dtype in ("float32", "float16", "int8"):
         np.savez(tmp_path / "x.npz", abc=x.astype(dtype))  # an odd offset
-        source = open_module._open(f"{tmp_path}/x.npz::abc")
+        source = open_path(f"{tmp_path}/x.npz::abc")
         block = source[300:400, :]
         assert block.flags.aligned
         assert source.copies((100,) * 10) == (dtype != "int8")

@@ -19,6 +19,7 @@ from helpers.hostile import LONGEST, MEGABYTE, X, memory_below, npy
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module
 from fc_arrayapi._files import zarr as zarr_files
+from fc_arrayapi._files.formats import open_path
 
 OBJECTS = ("Python objects",)
 
@@ -69,7 +70,7 @@ def test_each_hostile_npy_file_has_its_message(tmp_path, content, facts):
     path = tmp_path / "x.npy"
     path.write_bytes(content)
     with memory_below(5 * MEGABYTE), refused(ValueError, str(path), *facts) as raised:
-        open_module._open(str(path))
+        open_path(str(path))
     assert len(str(raised.value)) < LONGEST
 
 
@@ -81,7 +82,7 @@ def test_any_byte_of_a_header_may_be_wrong(tmp_path):
         for change in (0xFF, 0x01):
             path.write_bytes(content[:place] + bytes([content[place] ^ change]) + content[place + 1 :])
             try:
-                source = open_module._open(str(path))
+                source = open_path(str(path))
             except ValueError as error:
                 assert lacks(str(error), str(path)) == []  # noqa: PT017 - most of them, and not all, are refused
             else:
@@ -115,7 +116,7 @@ def test_metadata_that_are_not_zarrs(tmp_path, metadata):
     path.mkdir()
     (path / "zarr.json").write_text(metadata)
     with refused(ValueError, str(path), "Zarr array") as raised:
-        open_module._open(str(path))
+        open_path(str(path))
     assert len(str(raised.value)) < LONGEST
 
 
@@ -128,7 +129,7 @@ def test_no_zarr_codec_unpickles(tmp_path, where):
     metadata[where] = [codec] if where == "filters" else codec
     (path / ".zarray").write_text(json.dumps(metadata))
     with refused(ValueError, str(path), "Zarr array"):
-        open_module._open(str(path))
+        open_path(str(path))
 
 
 def test_a_zarr_shape_that_no_machine_holds(tmp_path):
@@ -136,14 +137,14 @@ def test_a_zarr_shape_that_no_machine_holds(tmp_path):
     path.mkdir()
     (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [2**70, 4]}))
     with refused(ValueError, str(path), f"({2**70}, 4)"):
-        open_module._open(str(path))
+        open_path(str(path))
 
 
 def test_both_formats_of_zarr_in_one_folder(tmp_path):
     path = tmp_path / "x.zarr"
     zarr.create_array(path, data=X)
     (path / ".zgroup").write_text('{"zarr_format": 2}')
-    np.testing.assert_array_equal(open_module._open(str(path))[:, :], X)
+    np.testing.assert_array_equal(open_path(str(path))[:, :], X)
 
 
 @pytest.mark.only("dask.array")
@@ -247,7 +248,7 @@ def write_damaged(path, *, damage=lambda content: content[: len(content) // 2], 
     if path.suffix == ".zarr":
         zarr.create_array(path, data=X, chunks=(2, 4), **options)
         (path / "c/3/0").write_bytes(damage((path / "c/3/0").read_bytes()))
-        return open_module._open(str(path))
+        return open_path(str(path))
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset("X", data=X, chunks=(2, 4), **options)
         chunk = dataset.id.get_chunk_info(3)
@@ -256,7 +257,7 @@ def write_damaged(path, *, damage=lambda content: content[: len(content) // 2], 
         content = damage(file.read(chunk.size))
         file.seek(chunk.byte_offset)
         file.write(content.ljust(chunk.size, b"\0"))
-    return open_module._open(f"{path}::X")
+    return open_path(f"{path}::X")
 
 
 DAMAGED = {"x.zarr": ("chunk",), "x.h5": ("chunk", "filter", "installed")}
@@ -322,7 +323,7 @@ def test_a_damaged_list_of_hdf5_datasets(tmp_path):
         file["X"] = X
     path.write_bytes(path.read_bytes().replace(b"TREE", b"tree"))
     with refused(ValueError, str(path), "datasets"):
-        open_module._open(f"{path}::X")
+        open_path(f"{path}::X")
 
 
 def test_hdf5_elements_that_are_arrays(tmp_path):
@@ -330,7 +331,7 @@ def test_hdf5_elements_that_are_arrays(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_dataset("X", (10,), np.dtype(("<f8", (4,))))
     with refused(ValueError, f"{path}::X", "elements", "('<f8', (4,))"):
-        open_module._open(f"{path}::X")
+        open_path(f"{path}::X")
 
 
 def test_hdf5_strings_of_a_long_name(tmp_path):
@@ -338,7 +339,7 @@ def test_hdf5_strings_of_a_long_name(tmp_path):
     with h5py.File(path, "w") as file:
         file.create_dataset("X", (10,), [("a" * 9000, h5py.string_dtype())])
     with refused(ValueError, f"{path}::X", "strings", f"[('{'a' * 197}...") as raised:
-        open_module._open(f"{path}::X")
+        open_path(f"{path}::X")
     assert len(str(raised.value)) < LONGEST
 
 
@@ -347,7 +348,7 @@ def test_parts_of_long_names(tmp_path):
         np.save(tmp_path / f"part-{number}.npy", np.zeros(4, [(f"{number}" * 9000, "f8")]))
     dtypes = [f"[('{number * 197}..." for number in "01"]
     with refused(ValueError, str(tmp_path / "part-1.npy"), "part-0.npy", "()", *dtypes) as raised:
-        open_module._open(str(tmp_path))
+        open_path(str(tmp_path))
     assert len(str(raised.value)) < 2 * LONGEST
 
 
@@ -357,7 +358,7 @@ def test_a_zarr_shape_of_too_many_axes(tmp_path):
     grid = {"name": "regular", "configuration": {"chunk_shape": [1] * 1000}}
     (path / "zarr.json").write_text(json.dumps({**ARRAY, "shape": [1] * 1000, GRID: grid}))
     with refused(ValueError, str(path), "shape", "(1, 1, 1, 1, 1, 1, ...)") as raised:
-        open_module._open(str(path))
+        open_path(str(path))
     assert len(str(raised.value)) < LONGEST
 
 
@@ -570,20 +571,20 @@ def test_parts_that_are_links(tmp_path):
     np.save(outside, X)
     np.save(folder / "part-0.npy", X)
     (folder / "part-1.npy").symlink_to("part-0.npy")
-    np.testing.assert_array_equal(open_module._open(str(folder))[0:20, :], np.concatenate([X, X]))
+    np.testing.assert_array_equal(open_path(str(folder))[0:20, :], np.concatenate([X, X]))
     for target in (outside, Path("../secret.npy"), tmp_path / "missing.npy"):
         link = folder / "part-2.npy"
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         with refused(ValueError, str(link), "link", str(tmp_path / target.name)):
-            open_module._open(str(folder))
+            open_path(str(folder))
     link.unlink()
     link.symlink_to("nowhere.npy")
     with refused(FileNotFoundError, str(link)):
-        open_module._open(str(folder))
+        open_path(str(folder))
     (tmp_path / "other").symlink_to(folder)  # the path that is given may be a link
     link.unlink()
-    assert open_module._open(str(tmp_path / "other")).shape == (20, 4)
+    assert open_path(str(tmp_path / "other")).shape == (20, 4)
 
 
 def test_folders_in_a_zarr_array_that_lie_deep(tmp_path, monkeypatch):
@@ -594,7 +595,7 @@ def test_folders_in_a_zarr_array_that_lie_deep(tmp_path, monkeypatch):
         os.mkdir("n")
         os.chdir("n")
     with refused(ValueError, str(path), "deep") as raised:
-        open_module._open(str(path))
+        open_path(str(path))
     assert len(str(raised.value)) < LONGEST
 
 
@@ -605,7 +606,7 @@ def test_links_in_a_zarr_array(tmp_path, what):
     shutil.move(path / what, outside)
     (path / what).symlink_to(outside)
     with refused(ValueError, str(path / what), "link", str(outside)):
-        open_module._open(str(path))
+        open_path(str(path))
 
 
 def test_hdf5_datasets_that_lie_in_other_files(tmp_path):
@@ -624,11 +625,11 @@ def test_hdf5_datasets_that_lie_in_other_files(tmp_path):
         file["lost"] = h5py.ExternalLink(str(tmp_path / "missing.h5"), "X")
     for name, where in (("linked", other), ("virtual", other), ("raw", tmp_path / "secret")):
         with refused(ValueError, f"{path}::{name}", str(where)):
-            open_module._open(f"{path}::{name}")
+            open_path(f"{path}::{name}")
     with refused(ValueError, f"{path}: ", "lost", f"{path}::X", f"{path}::own"):
-        open_module._open(f"{path}::lost")
+        open_path(f"{path}::lost")
     for name in ("own", "soft"):
-        np.testing.assert_array_equal(open_module._open(f"{path}::{name}")[0:10, :], X)
+        np.testing.assert_array_equal(open_path(f"{path}::{name}")[0:10, :], X)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -638,6 +639,6 @@ def test_pipes_and_devices_do_not_block(tmp_path):
     (tmp_path / "parts" / "part-0.npy").mkdir(parents=True)
     for path, opened in (("x.npy", "x.npy"), ("parts/part-0.npy", "parts")):
         with refused(ValueError, str(tmp_path / path), "file"):
-            open_module._open(str(tmp_path / opened))
+            open_path(str(tmp_path / opened))
     with refused(ValueError, str(tmp_path / "x.npz"), "file"):
         fc.FullyConnected.load(tmp_path / "x.npz")

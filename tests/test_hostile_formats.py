@@ -17,8 +17,8 @@ from helpers.formats import write_arrow, write_npz, write_parquet, write_safeten
 from helpers.hostile import MEGABYTE, memory_below
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import open as open_module
 from fc_arrayapi._files import safetensors as safetensors_files
+from fc_arrayapi._files.formats import open_path
 
 pytestmark = [
     pytest.mark.usefixtures("backend"),
@@ -53,7 +53,7 @@ FORMATS = pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 
 
 def read(path):
-    source = open_module._open(path)
+    source = open_path(path)
     return source[(slice(0, source.shape[0]), *[slice(None)] * (source.ndim - 1))]
 
 

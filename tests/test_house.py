@@ -25,7 +25,10 @@ WINGS = ["_arrays", "_math", "_dask", "_files", "", "testing"]  # "" are the pub
 FACE = ["__init__", "cli", "__main__"]  # they import what they like
 FILES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.rglob("*.py"))
 MATHEMATICS = [name for name in FILES if name.startswith("_math/")]
-OPTIONAL = ["dask", "distributed", "torch", "jax", "cupy", "safetensors", "zarr", "threadpoolctl", "scipy", "h5py"]
+OPTIONAL = [
+    "dask", "distributed", "torch", "jax", "cupy", "safetensors", "zarr", "threadpoolctl", "scipy", "h5py", "obstore",
+    "fsspec",
+]  # fmt: skip
 # What the standard's 2022.12 version has, of what a namespace is asked for here.
 STANDARD = {
     "abs", "any", "astype", "asarray", "broadcast_to", "concat", "empty", "eye", "float32", "isdtype", "matmul",
@@ -82,7 +85,7 @@ def test_one_door_to_each_library(name):
             imported.add(node.module.partition(".")[0])
     assert ("array_api_compat" in imported) == (name == "_arrays/namespace")
     assert not imported & {"dask", "distributed", "threadpoolctl"} or wing(name) == "_dask"
-    assert not imported & {"zarr", "h5py", "safetensors"} or wing(name) == "_files"
+    assert not imported & {"zarr", "h5py", "safetensors", "obstore"} or wing(name) == "_files"
     if name in MATHEMATICS:
         assert not imported & {"numpy", *OPTIONAL}
 

@@ -12,7 +12,7 @@ from helpers.batches import X
 from helpers.results import break_off_at_the_end
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files.formats import open_path
 
 
 def find_an_unfinished_result(folder, backend):
@@ -30,7 +30,7 @@ def find_a_target_that_exists(folder, backend):
 def open_a_file_cut_short(folder, patch):
     np.save(folder / "X.npy", X)
     os.truncate(folder / "X.npy", 1000)
-    open_module._open(str(folder / "X.npy"))
+    open_path(str(folder / "X.npy"))
 
 
 def open_without_dask(folder, patch):
@@ -43,7 +43,7 @@ def open_without_dask(folder, patch):
 def open_hdf5_without_a_name(folder, patch):
     with h5py.File(folder / "x.h5", "w") as file:
         file["X"], file["dY"] = X, X
-    open_module._open(str(folder / "x.h5"))
+    open_path(str(folder / "x.h5"))
 
 
 def message_of(call, *arguments, exception):

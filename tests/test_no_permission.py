@@ -16,7 +16,7 @@ from helpers.hostile import W, X
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import disk
-from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files.formats import open_path
 
 UNIX = pytest.mark.skipif(os.name == "nt", reason="the rights and limits of Unix")
 
@@ -55,10 +55,10 @@ def test_an_unreadable_file_is_named(folder, name):
     with h5py.File(folder / "x.h5", "w") as file:
         file["X"] = X
     source = folder / name
-    open_module._open(str(source))  # whatever that imports
+    open_path(str(source))  # whatever that imports
     place = folder / name.partition(":")[0]
     with without(place), refused(PermissionError, str(place)):
-        open_module._open(str(source))
+        open_path(str(source))
 
 
 @UNIX

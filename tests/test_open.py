@@ -30,6 +30,7 @@ from helpers.formats import (
 
 import fc_arrayapi as fc
 from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files.formats import open_path
 from fc_arrayapi._files.npy import read_npy_header
 
 ROWS = np.arange(6.0).reshape(2, 3)
@@ -146,7 +147,7 @@ def test_two_gigabytes_open_and_take_no_memory(backend, tmp_path):
 
 @KINDS
 def test_a_source_is_not_copied_or_hashed_by_dask(write, tmp_path, x):
-    source = open_module._open(str(write(tmp_path, x)))
+    source = open_path(str(write(tmp_path, x)))
     assert not hasattr(source, "copy")  # dask #11850
     assert len(pickle.dumps(source)) < 2000
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(source))[40:60, 2:], x[40:60, 2:])
@@ -293,9 +294,9 @@ def test_two_colons_are_part_of_a_name_where_there_is_such_a_file(tmp_path):
     with h5py.File(folder / "x.h5", "w") as file:
         file["X"], file["X::Y"] = ROWS, ROWS + 1
     for name, expected in {"x.npy": ROWS, "x.h5::X": ROWS, "x.h5::X::Y": ROWS + 1}.items():
-        np.testing.assert_array_equal(open_module._open(f"{folder}/{name}")[:, :], expected)
+        np.testing.assert_array_equal(open_path(f"{folder}/{name}")[:, :], expected)
     with refused(ValueError, f"{folder}/x.h5: ", "Z::Y", f"{folder}/x.h5::X", f"{folder}/x.h5::X::Y"):
-        open_module._open(f"{folder}/x.h5::Z::Y")
+        open_path(f"{folder}/x.h5::Z::Y")
 
 
 @pytest.mark.parametrize("dtype", ["<U3", "S3", "M8[s]", "m8[s]"])
@@ -306,12 +307,12 @@ def test_strings_and_times_are_refused(tmp_path, dtype):
         written += [write_hdf5(tmp_path, array), write_zarr(tmp_path, array, chunks=(4, 2), zarr_format=2)]
     for path in written:
         with refused(ValueError, str(path), "strings", "times", str(array.dtype)):
-            open_module._open(str(path))
+            open_path(str(path))
 
 
 def test_records_are_read(tmp_path):
     array = np.zeros((4, 2), [("a", "f8"), ("b", "i4")])
-    np.testing.assert_array_equal(open_module._open(str(write_npy(tmp_path, array)))[1:3, :], array[1:3])
+    np.testing.assert_array_equal(open_path(str(write_npy(tmp_path, array)))[1:3, :], array[1:3])
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # strings are not in the specification of Zarr yet
@@ -323,20 +324,20 @@ def test_zarr_groups_and_arrays_that_are_not_numeric_are_refused(tmp_path):
         group.create_array("y", data=ROWS)
         (path / "empty").mkdir()
         with refused(ValueError, f"{path}: ", "group", str(path / "x"), str(path / "y")) as raised:
-            open_module._open(str(path))
+            open_path(str(path))
         assert "empty" not in str(raised.value)
-        np.testing.assert_array_equal(open_module._open(str(path / "x"))[:, :], ROWS)
+        np.testing.assert_array_equal(open_path(str(path / "x"))[:, :], ROWS)
         with refused(FileNotFoundError, str(path / "z")):
-            open_module._open(str(path / "z"))
+            open_path(str(path / "z"))
     (tmp_path / "no.zarr").mkdir()
     with refused(ValueError, str(tmp_path / "no.zarr"), "Zarr array"):
-        open_module._open(str(tmp_path / "no.zarr"))
+        open_path(str(tmp_path / "no.zarr"))
     zarr.create_array(tmp_path / "words.zarr", shape=(3,), dtype=str)
     with refused(ValueError, str(tmp_path / "words.zarr"), "strings", "dtype"):
-        open_module._open(str(tmp_path / "words.zarr"))
+        open_path(str(tmp_path / "words.zarr"))
     zarr.create_array(tmp_path / "one.zarr", shape=(), dtype="f4")
     with refused(ValueError, str(tmp_path / "one.zarr"), "number", "rows"):
-        open_module._open(str(tmp_path / "one.zarr"))
+        open_path(str(tmp_path / "one.zarr"))
 
 
 def test_hdf5_groups_and_datasets_that_are_not_numeric_are_refused(tmp_path):
@@ -355,10 +356,10 @@ def test_hdf5_groups_and_datasets_that_are_not_numeric_are_refused(tmp_path):
         ("::empty", (f"{path}::empty", "empty dataset", "shape")),
     ):
         with refused(ValueError, *facts):
-            open_module._open(f"{path}{name}")
+            open_path(f"{path}{name}")
     path.write_bytes(b"not HDF5")
     with refused(ValueError, str(path), "HDF5 file"):
-        open_module._open(f"{path}::X")
+        open_path(f"{path}::X")
 
 
 def test_folders_of_parts_that_do_not_fit_together(tmp_path, x):
@@ -366,21 +367,21 @@ def test_folders_of_parts_that_do_not_fit_together(tmp_path, x):
     np.save(path / "part-2.npy", x[:5, :3])
     part = str(path / "part-2.npy")
     with refused(ValueError, part, "shape (3,)", "float32", "part-0.npy", "(8,)"):
-        open_module._open(str(path))
+        open_path(str(path))
     np.save(path / "part-2.npy", x[:5].astype("f8"))
     with refused(ValueError, part, "(8,)", "dtype float64", "part-0.npy", "float32"):
-        open_module._open(str(path))
+        open_path(str(path))
     np.save(path / "part-2.npy", np.asarray(1.0))
     with refused(ValueError, part, "number", "rows"):
-        open_module._open(str(path))
+        open_path(str(path))
     (path / "part-2.npy").rename(path / "part-2.npy.fc_arrayapi.part")
     with refused(ValueError, f"{part}.fc_arrayapi.part", "unfinished", "resume=True"):
-        open_module._open(str(path))
+        open_path(str(path))
     shutil.rmtree(path)
     path.mkdir()
     (path / "._part-0.npy").write_bytes(b"what macOS leaves behind")
     with refused(ValueError, str(path), "Zarr array", ".npy files"):
-        open_module._open(str(path))
+        open_path(str(path))
 
 
 @pytest.mark.only("dask.array")
@@ -459,7 +460,7 @@ def test_a_missing_library_is_named(tmp_path, monkeypatch, x, module, write):
     path = str(write(tmp_path, x))
     monkeypatch.setitem(sys.modules, module, None)
     with refused(ImportError, {"zarr": ".zarr", "h5py": "HDF5"}[module], f"pip install {module}"):
-        open_module._open(path)
+        open_path(path)
 
 
 def test_headers_of_three_versions_are_read(tmp_path):

@@ -116,7 +116,7 @@ class Store(RuleBasedStateMachine):
                     fc.store({self.path: x}, **options)
                 self.unfinished, self.damaged = value, False
                 assert not (source.reads & kept).any()
-                self.finished = finished_rows(self.path)
+                self.finished = np.minimum(finished_rows(self.path), 1)  # one that was lost has two lines
                 np.testing.assert_array_equal(self.finished, np.minimum(source.reads + kept, 1))
                 return
             if killed_at_the_end:

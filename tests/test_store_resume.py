@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import signal
 import subprocess
@@ -29,7 +30,7 @@ from helpers.results import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import npy, unfinished, zarr_writer
+from fc_arrayapi._files import npy, result, unfinished, zarr_writer
 from fc_arrayapi._files import store as store_module
 
 pytestmark = pytest.mark.only("dask.array")
@@ -210,7 +211,7 @@ def test_an_unfinished_result_is_not_opened(backend, tmp_path):
 @pytest.mark.parametrize("suffix", [".npy", ".zarr"])
 def test_a_block_still_under_way_touches_nothing_of_the_next_pass(backend, tmp_path, monkeypatch, suffix):
     path = tmp_path / f"x{suffix}"
-    write, late = unfinished.write_block, []
+    write, late = result.write_block, []
 
     def write_some(block, place, **fixed):
         if place[0][0] == 50:
@@ -294,11 +295,12 @@ def test_a_block_is_finished_only_when_it_is_on_the_disk(backend, tmp_path, monk
     (work / "finished").touch()
     writer = unfinished.WRITERS[suffix].of(str(work / "data"), backend.asarray(X, chunks=(10, 6)))
     writer.create()
+    record = functools.partial(unfinished.record_line, str(work / "finished"))
     on_disk = {}
     monkeypatch.setattr(
         npy.os, "fsync", lambda opened: on_disk.update({os.fstat(opened).st_ino: len(finished_blocks(path))})
     )
-    unfinished.write_block(X[:10], ((0, 10), (0, 6)), writer=writer, where=str(path))
+    result.write_block(X[:10], ((0, 10), (0, 6)), writer=writer, record=record, where=str(path))
     assert on_disk[(work / file).stat().st_ino] == 0
     assert set(on_disk.values()) == {0}
     assert finished_blocks(path) == [[[0, 10], [0, 6]]]

@@ -65,7 +65,7 @@ def _whole(block: NumPyArray) -> Any:
 def _repeats(part: Any) -> bool:
     """Say whether a function or a value is the same in each run in which the array has the same name."""
     if hasattr(type(part), "__dask_tokenize__"):
-        return True
+        return bool(getattr(part, "repeats", True))  # False: a file of which no version is known
     if callable(part):
         module = getattr(part, "__module__", None) or type(part).__module__
         known = _REPEATABLE.match(module) or (isinstance(part, type) and module == "builtins")
@@ -88,6 +88,12 @@ def _parts(task: Any) -> Iterator[Any]:
         yield from _parts(getattr(task, "kwargs", None) or getattr(task, "keywords", None) or ())
     else:
         yield task.value if type(task).__name__ == "DataNode" else task
+
+
+def leaves(array: Array) -> Iterator[Any]:
+    """Yield the functions and values in the tasks of an array."""
+    for task in dict(array.__dask_graph__()).values():
+        yield from _parts(task)
 
 
 def workers(*arrays: Array) -> tuple[int, int | None]:

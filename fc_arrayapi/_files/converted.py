@@ -26,7 +26,8 @@ class Converted(Source):
     def __init__(self, source: Source, dtype: np.dtype[Any]) -> None:
         self.source, self.path = source, source.path
         self.rows_at_once, self.in_groups = source.rows_at_once, source.in_groups
-        self.in_smaller_chunks = source.in_smaller_chunks
+        self.in_smaller_chunks, self.block_bytes = source.in_smaller_chunks, source.block_bytes
+        self.repeats = source.repeats
         self.shape, self.dtype, self.ndim = source.shape, dtype, source.ndim
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:

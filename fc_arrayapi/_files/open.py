@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import glob
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .._arrays.namespace import Array, keep
-from .._arrays.text import kind_of
 from .._dask import blocks
 from .._dask.blocks import DaskArray
-from .arrow import ArrowColumn
 from .converted import check_dtype, converted
 from .disk import AnyPath
-from .hdf5 import Hdf5Dataset
-from .npy import NpyFile
-from .npz import npz_array
-from .opened import WHAT_TO_PASS, OpenArray, open_object
-from .parquet import ParquetColumn
-from .parts import Parts, check_finished, check_order, inside
-from .safetensors import SafetensorsTensor
+from .formats import open_list, open_path
+from .opened import OpenArray, open_object
 from .source import Source
-from .zarr import ZarrArray, has_zarr_metadata
 
 BLOCK_BYTES = 128 * 2**20
 
@@ -40,9 +30,13 @@ _SOURCES: dict[str, Source] = {}
 
 
 def open_array(
-    path: AnyPath | Sequence[AnyPath] | np.memmap[Any, Any] | OpenArray, rows: int | None = None, *, dtype: Any = None
+    path: AnyPath | Sequence[AnyPath] | np.memmap[Any, Any] | OpenArray,
+    rows: int | None = None,
+    *,
+    dtype: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> DaskArray:
-    """Open an array on disk as a lazy Dask array in blocks along the batch.
+    """Open an array on disk or in an object store as a lazy Dask array in blocks along the batch.
 
     Only shape and dtype are read now. Each block is read by the task that needs it; the task
     opens the file itself, so it can run in another process. Nothing is unpickled.
@@ -56,9 +50,16 @@ def open_array(
     chunk from one that was never written. A damaged chunk raises an error in its block, if its
     codec detects the damage.
 
+    In an object store one listing gives the version of each object. A chunk that vanishes later
+    is an error if all chunks were there; one that is written anew is refused by its server, where
+    obstore makes the requests. A server of files over https lists nothing: the name is made of
+    the metadata and their version, so chunks that change under equal metadata go unnoticed.
+    Requests that fail are repeated by obstore or fsspec; one that fails for good is an OSError
+    that names the object. Credentials are in no name, no repr and no message.
+
     Parameters
     ----------
-    path : path, list of paths, or an array that is open already
+    path : path, address, list of these, or an array that is open already
         A path is one of
 
         - a ``.npy`` file, read straight from the operating system's file cache;
@@ -72,6 +73,8 @@ def open_array(
           ``arrow``);
         - a Zarr array of format 2 or 3, ``"x.zarr"``, or one in a group, ``"data.zarr/x"``
           (needs the extra ``zarr``);
+        - the address of a Zarr array in an object store, ``"s3://bucket/x.zarr"``, ``gs://`` or
+          ``https://`` (needs the extra ``cloud``, or s3fs, gcsfs or aiohttp);
         - an HDF5 dataset, ``"data.h5::x"`` (needs the extra ``hdf5``);
         - a folder of files of one of these formats, ``"shards"`` or ``"shards::name"``, or a
           pattern, ``"shards/*.safetensors::name"``: they follow each other along the batch in
@@ -79,16 +82,23 @@ def open_array(
           that this is the order of the numbers too; for any other order pass a list.
 
         The parts of a list follow each other along the batch, in its order. An open array is
-        a numpy.memmap or a view of one, or an h5py.Dataset: what is read later is its file.
+        a numpy.memmap or a view of one, an h5py.Dataset, or a zarr.Array in any store: what is
+        read later is its file or its objects.
     rows : int, optional
-        Rows in a block; by default blocks of at most 128 MiB and about equal size, with float16
-        counted as the float32 in which it is computed. Rounded down to whole chunks of a Zarr
-        array (whole shards, if it has any) or HDF5 dataset, and to whole row groups, so that
-        each is read once; to one chunk, with a warning, if that has more rows.
+        Rows in a block; by default blocks of at most 128 MiB, 16 MiB of an array in an object
+        store, and about equal size, with float16 counted as the float32 in which it is computed.
+        Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
+        dataset, and to whole row groups, so that each is read once; to one chunk, with a
+        warning, if that has more rows.
     dtype : dtype, optional
         Convert each block when it is read. bfloat16, which NumPy lacks, is read as float32,
         which holds each of its numbers; from ``.npy`` and ``.npz``, which do not say that it
         is bfloat16, if a dtype is given.
+    storage_options : dict, optional
+        How to reach an address, in fsspec's names: for S3 ``endpoint_url``, ``key``, ``secret``,
+        ``token``, ``anon``, and ``client_kwargs={"region_name": ...}``. obstore makes the
+        requests, if it is installed and has all these options; otherwise s3fs or gcsfs, a third
+        as fast. By default keys come from the environment or from a profile of AWS's tools.
 
     Returns
     -------
@@ -106,9 +116,9 @@ def open_array(
         For a `dtype` that is none of numbers or would drop imaginary parts, and an array in
         memory.
     FileNotFoundError
-        If there is no such file or folder, or none that matches.
+        If there is no such file or folder, none that matches, or no object below an address.
     PermissionError
-        If it is not readable.
+        If it is not readable, or an object store denies access.
     ImportError
         If the library that reads the file is not installed.
 
@@ -138,9 +148,9 @@ def open_array(
         source = converted(source, dtype, path)
     elif isinstance(path, (str, bytes, os.PathLike)):
         path = os.fsdecode(path)
-        source = _open(path, dtype)
+        source = open_path(path, dtype, storage_options)
     else:
-        source, path = _open_list(path, dtype)
+        source, path = open_list(path, dtype, storage_options)
     chunk = min(source.rows_at_once, source.shape[0])
     if (chunk > 1 and chunk * _row_bytes(source) > BLOCK_BYTES) if rows is None else rows < chunk:
         kept = "blocks are large" if rows is None else f"rows={rows} cannot be kept"
@@ -176,9 +186,10 @@ def _default_rows(source: Source) -> int:
     """Return the rows of blocks of at most 128 MiB and about equal size, so that all threads have equal work."""
     row_bytes, step = _row_bytes(source), source.rows_at_once
     steps = max(1, math.ceil(source.shape[0] / step))
-    most = max(1, BLOCK_BYTES // row_bytes // step) if row_bytes else steps
+    block_bytes = source.block_bytes or BLOCK_BYTES
     if source.in_groups:
-        return max(1, BLOCK_BYTES // row_bytes) if row_bytes else steps * step
+        return max(1, block_bytes // row_bytes) if row_bytes else steps * step
+    most = max(1, block_bytes // row_bytes // step) if row_bytes else steps
     equal = math.ceil(steps / math.ceil(steps / most))
     if equal < most and _views(source, most * step) and not _views(source, equal * step):
         return most * step  # blocks that end with the files of a folder
@@ -191,107 +202,3 @@ def _views(source: Source, rows: int) -> bool:
     if MOST_BLOCKS * rows < N:
         return False
     return source.copies([min(rows, N - start) for start in range(0, N, rows)] or [0]) == 0
-
-
-def _open(path: str, dtype: Any = None) -> Source:
-    """Open the array at a path with the reader of its format."""
-    file, name = _split(path)
-    if not os.path.lexists(file):
-        files = sorted(glob.glob(file))
-        check_order(path, files)
-        return Parts(path, [_open_file(Path(found).resolve(), name, dtype, found) for found in files])
-    where = Path(file).resolve()
-    check_finished(where)
-    if where.suffix == ".zarr" or has_zarr_metadata(where):
-        if name:
-            raise ValueError(f"{path}: is a Zarr array or group: open an array in it as {file}/{name}")
-        return converted(ZarrArray(where), dtype, path)
-    return _open_folder(where, name, dtype) if where.is_dir() else _open_file(where, name, dtype, path)
-
-
-def _open_file(where: Path, name: str, dtype: Any, path: str) -> Source:
-    check_finished(where)
-    reader = _READERS.get(where.suffix) or (_hdf5 if name else None)  # HDF5 files may have any ending
-    if reader is None:
-        raise ValueError(
-            f"{path}: open_array reads {', '.join(_READERS)}, with ::name where a file has several arrays, folders of "
-            f"these and Zarr arrays. Open raw numbers, such as .bin and .fbin, by fc.open_array(numpy.memmap({path!r}, "
-            f"'float32', 'r', offset, (N, C))), and write .pt as .npy, which takes no memory: numpy.save("
-            f"{os.path.splitext(path)[0] + '.npy'!r}, torch.load({path!r}, mmap=True).numpy())"
-        )
-    return converted(reader(where, name, dtype is not None), dtype, path)
-
-
-def _open_folder(folder: Path, name: str, dtype: Any) -> Source:
-    """Open the files of a folder in the order of their names: those with named arrays if there is a name."""
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    for found in names:
-        check_finished(folder / found)
-    endings = {Path(found).suffix for found in names} & _READERS.keys() - ({".npy"} if name else set())
-    if not name and ".npy" in endings:
-        endings = {".npy"}
-    if not endings:
-        raise ValueError(
-            f"{folder}: the folder is not a Zarr array and contains no {'.npy' if not name else 'named arrays'}"
-            f"{' files' if not name else ', in ' + ', '.join(_READERS.keys() - {'.npy'})}"
-        )
-    if len(endings) > 1:
-        ending = min(endings)
-        raise ValueError(
-            f"{folder}: contains files that end with {' and '.join(sorted(endings))}: pass a pattern, such as "
-            f"{folder}/*{ending}{'::' + name if name else ''}"
-        )
-    names = [found for found in names if Path(found).suffix in endings]
-    check_order(str(folder), names)
-    parts = [_open_file(inside(folder, found), name, dtype, str(folder / found)) for found in names]
-    return Parts(f"{folder}::{name}" if name else str(folder), parts)
-
-
-def _open_list(paths: Any, dtype: Any) -> tuple[Source, str]:
-    """Open a list of paths as one array, and return how errors name it."""
-    try:
-        names = [os.fsdecode(path) for path in paths] if isinstance(paths, Sequence) else None
-    except TypeError:
-        names = None
-    if names is None:
-        raise TypeError(f"path is {kind_of(paths)}: {WHAT_TO_PASS}")
-    if not names:
-        raise ValueError("path is an empty list: name at least one file")
-    where = f"{names[0]} and {len(names) - 1} more"
-    return Parts(where, [_open(name, dtype) for name in names]), where
-
-
-def _split(path: str) -> tuple[str, str]:
-    """Split a path into a file and a name, at the last ``::`` after an existing file; both may have one in them.
-
-    The file may be a pattern with ``*``, ``?`` or ``[...]`` that matches files.
-    """
-    parts = path.split("::")
-    for exists in (os.path.exists, glob.glob):
-        for count in range(len(parts), 0, -1):
-            file = "::".join(parts[:count])
-            if exists(file):
-                return file, "::".join(parts[count:])
-    raise FileNotFoundError(f"{path}: no such file or folder: {parts[0]}")
-
-
-def _npy(where: Path, name: str, bfloat16: bool) -> Source:
-    if name:
-        raise ValueError(f"{where}::{name}: a .npy file has one array without a name: open {where}")
-    return NpyFile(where, bfloat16)
-
-
-def _hdf5(where: Path, name: str, bfloat16: bool) -> Source:
-    return Hdf5Dataset(where, name, bfloat16)
-
-
-# By the ending of a file: takes its path, the name of an array in it, and whether bfloat16 may be read.
-_READERS: dict[str, Callable[[Path, str, bool], Source]] = {
-    ".npy": _npy,
-    ".npz": npz_array,
-    ".safetensors": lambda where, name, _: SafetensorsTensor(where, name),
-    ".parquet": lambda where, name, _: ParquetColumn(where, name),
-    ".arrow": lambda where, name, _: ArrowColumn(where, name),
-    ".h5": _hdf5,
-    ".hdf5": _hdf5,
-}

@@ -1,4 +1,4 @@
-"""Arrays that are open already: a numpy.memmap, an h5py.Dataset. Each task opens the file itself."""
+"""Arrays that are open already: a numpy.memmap, an h5py.Dataset, a zarr.Array. Each task opens the file itself."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .disk import check_regular
 from .hdf5 import Hdf5Dataset
 from .mapped import MappedArray
 from .source import Source, file_state
+from .zarr_objects import zarr_array
 
 
 class OpenArray(Protocol):
@@ -37,6 +38,8 @@ def open_object(array: Any, bfloat16: bool) -> Source | None:
     h5py = sys.modules.get("h5py")  # without which it is no dataset
     if h5py is not None and isinstance(array, h5py.Dataset):
         return _dataset(array, bfloat16)
+    if hasattr(array, "store_path"):  # of zarr
+        return zarr_array(array)
     return None
 
 

@@ -32,8 +32,8 @@ class Source:
 
     Attributes
     ----------
-    path : Path
-        The file, or the folder.
+    path : Path or Address
+        The file or the folder, or the place in an object store.
     rows_at_once : int
         Rows that can only be read together: those of a chunk, or of the largest one.
     in_groups : bool
@@ -42,13 +42,19 @@ class Source:
         How a user writes the file anew, in chunks of fewer rows.
     bfloat16 : bool
         Its elements are the bits of bfloat16 numbers, as integers.
+    repeats : bool
+        Whether Dask's name changes whenever the data do: resuming relies on it.
+    block_bytes : int, optional
+        The most bytes of a block by default; None for those of open_array.
     """
 
-    path: Path
+    path: Any
     rows_at_once = 1
     in_groups = False
     in_smaller_chunks = "write the file anew in smaller chunks"
     bfloat16 = False
+    repeats = True
+    block_bytes: int | None = None
 
     def __dask_tokenize__(self) -> Any:
         """Return what identifies this version of the file, for Dask's name."""

@@ -5,38 +5,54 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Never
 
 from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
 from .._dask import blas_threads, blocks, compute
-from .disk import kind_at, target_path
-from .unfinished import PYTHON, WRITERS, Options, UnfinishedResult, write_block
+from .disk import target_path
+from .object_store import is_url, place_of
+from .result import PYTHON, Options, Result, write_block
+from .unfinished import WRITERS, UnfinishedResult
+from .unfinished_objects import UnfinishedObjects, is_zarr_target, result_in, target_place
 
 
 def store(
-    targets: Mapping[Any, StandardArray],
+    targets: Mapping[Any, StandardArray] | Sequence[tuple[Any, StandardArray]],
     *more: Never,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write lazy arrays to files, all in one pass over the data, block by block.
+    """Write lazy arrays to files or object stores, all in one pass over the data, block by block.
 
     A file appears under its name only when it is complete. Until then the finished blocks are
     kept beside it, whatever stops the pass: an exception, Ctrl-C, a full disk, a killed process,
     a power cut. `resume` continues from there.
 
+    In an object store nothing can be renamed. Chunks are written to their final place and the
+    array's metadata last, so that nothing can open it before it is complete. With `overwrite`
+    the old array is removed when the pass begins, its metadata first: until the end there is
+    none. Objects beside it, in ``y.zarr.fc_arrayapi.part/``, record the finished blocks until
+    then. There are no locks: of two passes to one address the first stops with an error, unless
+    both write in the same moment.
+
     Parameters
     ----------
-    targets : mapping of paths to dask arrays
+    targets : mapping of paths and addresses to dask arrays, or list of pairs
         For example ``{"y.zarr": Y, "dx.npy": grads.dX, "dw.npy": grads.dW}``. A name ends in
 
         - ``.npy``: blocks are written straight to their places;
         - ``.zarr``: a Zarr array of format 3, one chunk for each block, or several where
           blocks differ in size (needs the extra ``zarr``). It is not compressed: that would
           take longer than writing, and floating-point results hardly shrink.
+
+        An address in an object store, ``"s3://bucket/y.zarr"`` or ``gs://``, is a Zarr array of the
+        same form (needs the extra ``cloud``), with any name. What cannot be a key stands in a list
+        of pairs, ``[(target, Y)]``: a store of zarr, at whose root the array is written; a
+        ``zarr.storage.StorePath``, at whose path; or a ``zarr.Group`` that is empty, which the array
+        replaces. A local store is written without fsync: pass its path instead.
     resume : bool
         Continue an unfinished result: compute only the missing blocks. Start if there is none.
         The arrays must be the same: built from unchanged files and equal weights. That is told
@@ -47,6 +63,9 @@ def store(
         start over if there is an unfinished result.
     progress : bool
         Show the progress, as `compute` does.
+    storage_options : dict, optional
+        How to reach the addresses, in fsspec's names, as in `open_array`. Credentials travel to
+        the tasks, and are in no name, fingerprint or message.
 
     Raises
     ------
@@ -57,13 +76,14 @@ def store(
     FileNotFoundError
         If the folder of a target does not exist.
     PermissionError
-        If the folder of a target is not writable.
+        If the folder of a target is not writable, or an object store denies access.
     ValueError
         For another kind of file, two targets at one path, blocks of unknown size, or, with
         `resume`, an unfinished result that is damaged or of another array, or a source that
-        may change and keep its Dask name.
+        may change and keep its Dask name; and for an array in an object store that is read to
+        compute what would replace it.
     TypeError
-        For a target that is not a path, and an array that is not lazy or not numeric.
+        For a target that is no path and no store, and an array that is not lazy or not numeric.
     ImportError
         If the library that writes a target is not installed.
 
@@ -84,33 +104,36 @@ def store(
     if more:
         call = _as_a_mapping((targets, *more))
         raise TypeError(f"store takes one mapping of paths to lazy arrays, and options by name: {call}")
-    write(targets, resume=resume, overwrite=overwrite, progress=progress)
+    write(targets, resume=resume, overwrite=overwrite, progress=progress, storage_options=storage_options)
 
 
 def write(
-    targets: Mapping[Any, StandardArray],
+    targets: Mapping[Any, StandardArray] | Sequence[tuple[Any, StandardArray]],
     *,
     resume: bool,
     overwrite: bool,
     progress: bool,
+    storage_options: Mapping[str, Any] | None = None,
     options: Options = PYTHON,
 ) -> None:
     """Do what `store` does, with the options in messages as `options` writes them."""
-    results = _check_targets(targets, options)
+    results = _check_targets(targets, storage_options, options)
     blas_threads.threadpoolctl()
     with contextlib.ExitStack() as stack:
         for result in results:
-            stack.callback(result.folder.close)
+            stack.callback(result.close)
             result.inspect(resume, overwrite)
         _run(results, overwrite, progress, options)
 
 
-def _run(results: Sequence[UnfinishedResult], overwrite: bool, progress: bool, options: Options) -> None:
+def _run(results: Sequence[Result], overwrite: bool, progress: bool, options: Options) -> None:
     """Compute the blocks that are missing, and give the results their names."""
     _prepare(results)
     unfinished = [result for result in results if result.missing]
     written = [
-        blocks.each_block(write_block, result.array, writer=result.writer, where=str(result.path))
+        blocks.each_block(
+            write_block, result.array, writer=result.writer, record=result.record, where=str(result.where)
+        )
         for result in unfinished
     ]
     try:
@@ -119,14 +142,11 @@ def _run(results: Sequence[UnfinishedResult], overwrite: bool, progress: bool, o
         else:
             compute.compute(*written, progress=progress)
     except BaseException as error:
-        for result in unfinished:
-            if isinstance(error, FileNotFoundError) and kind_at(result.work) is None:
-                raise result.folder.lost() from error
-        changeable = next(filter(None, (result.changeable for result in unfinished)), None)
-        advice = f"pass {options.resume} to compute the others"
-        if changeable:
-            advice = f"but {changeable} may change without a change of its name, so they can only be computed anew"
-        error.add_note(f"The finished blocks are kept: {advice}.")
+        lost = next(filter(None, (result.lost() for result in unfinished)), None)
+        if isinstance(error, FileNotFoundError) and lost is not None:
+            raise lost from error
+        changeable = [result for result in unfinished if result.changeable]
+        error.add_note((changeable or unfinished)[0].advice)
         raise
     for result in results:
         result.commit(overwrite)
@@ -134,18 +154,20 @@ def _run(results: Sequence[UnfinishedResult], overwrite: bool, progress: bool, o
         result.remove()
 
 
-def _prepare(results: Sequence[UnfinishedResult]) -> None:
+def _prepare(results: Sequence[Result]) -> None:
     """Prepare all results, or none."""
-    begun: list[UnfinishedResult] = []
+    begun: list[Result] = []
     try:
         for result in results:
             begun.append(result)
             result.prepare()
+        for result in results:
+            result.begin()
     except BaseException as error:
         for result in begun:
             result.rollback()
         if isinstance(error, OSError) and error.errno is not None:  # of the system, about a temporary name
-            raise OSError(error.errno, error.strerror, str(begun[-1].path)) from error
+            raise OSError(error.errno, error.strerror, begun[-1].where) from error
         raise
 
 
@@ -155,32 +177,56 @@ def _as_a_mapping(given: tuple[Any, ...]) -> str:
     return f'call store({{"{paths[0] if paths else "y.zarr"}": Y}})'
 
 
-def _check_targets(targets: Mapping[Any, Array], options: Options) -> list[UnfinishedResult]:
-    if not isinstance(targets, Mapping):
-        raise TypeError(
-            f"targets is of type {type(targets).__name__}, not a mapping of paths to lazy arrays: "
-            f"{_as_a_mapping((targets,))}"
-        )
-    results: dict[Path, UnfinishedResult] = {}
-    for name, array in targets.items():
-        if not isinstance(name, (str, bytes, os.PathLike)):
+def _check_targets(targets: Any, storage_options: Mapping[str, Any] | None, options: Options) -> list[Result]:
+    results: dict[Any, Result] = {}
+    for target, array in _pairs(targets):
+        if isinstance(target, (str, bytes, os.PathLike)):
+            name = os.fsdecode(target)
+            _check_array(name, array)
+            key, result = _at_path(name, array, storage_options, options)
+        elif is_zarr_target(target):
+            place = target_place(target)
+            name = place.address
+            _check_array(name, array)
+            key, result = place, result_in(target, place, array, options)
+        else:
             raise TypeError(
-                f"a target is of type {type(name).__name__}, not a path: what another process writes to an array in "
-                f"memory is lost"
+                f"a target is of type {type(target).__name__}, not a path, nor a group or store of zarr: what another "
+                f"process writes to an array in memory is lost"
             )
-        name = os.fsdecode(name)
-        path = target_path(name)
-        _check_array(name, array)
-        if path.suffix not in WRITERS:
-            raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")
-        if not path.parent.is_dir():
-            raise FileNotFoundError(f"{name}: the folder {path.parent} does not exist: create it first")
-        if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise PermissionError(f"{name}: the folder {path.parent} is not writable")
-        if path in results:
+        if key in results:
             raise ValueError(f"{name}: is the target of two arrays")
-        results[path] = UnfinishedResult(path, array, options)
+        results[key] = result
     return list(results.values())
+
+
+def _pairs(targets: Any) -> list[tuple[Any, Any]]:
+    """Return the targets and their arrays: of a mapping, or of a list, for targets that cannot be keys."""
+    if isinstance(targets, Mapping):
+        return list(targets.items())
+    if isinstance(targets, (list, tuple)) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in targets):
+        return list(targets)
+    raise TypeError(
+        f"targets is of type {type(targets).__name__}, not a mapping of paths to lazy arrays: "
+        f"{_as_a_mapping((targets,))}"
+    )
+
+
+def _at_path(
+    name: str, array: Array, storage_options: Mapping[str, Any] | None, options: Options
+) -> tuple[Any, Result]:
+    """Return what tells a target from others, and its result."""
+    if is_url(name):
+        place = place_of(name, storage_options)
+        return place, UnfinishedObjects(place, array, options)
+    path = target_path(name)
+    if path.suffix not in WRITERS:
+        raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name}: the folder {path.parent} does not exist: create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(f"{name}: the folder {path.parent} is not writable")
+    return path, UnfinishedResult(path, array, options)
 
 
 def _check_array(name: Any, array: Any) -> None:

@@ -20,20 +20,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import itertools
 import json
 import os
-import reprlib
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from .._arrays import namespace
 from .._arrays.namespace import Array
-from .._dask import blocks
-from .._dask.inspect import changeable_source
 from .disk import FILE, FOLDER, atomic_write, flush, kind_at, unfollowed
 from .npy import NpyWriter
+from .result import PYTHON, Options, Result
 from .unfinished_folder import DATA, FINGERPRINT, FINISHED, OLD, STATE, UnfinishedFolder
 from .writer import Bounds, Writer
 from .zarr_writer import ZarrWriter
@@ -41,21 +36,8 @@ from .zarr_writer import ZarrWriter
 WRITERS: dict[str, type[Writer]] = {".npy": NpyWriter, ".zarr": ZarrWriter}
 
 
-class Options(NamedTuple):
-    """How messages write the options of store; the shell has other spellings."""
-
-    resume: str = "resume=True"
-    overwrite: str = "overwrite=True"
-
-
-PYTHON = Options()
-
-
-class UnfinishedResult:
+class UnfinishedResult(Result):
     """A lazy array on its way to its file.
-
-    `inspect` looks and refuses; `prepare` makes or takes over the folder, and `rollback` undoes that; the blocks
-    are written; `commit` gives the complete file its name; `remove` deletes the folder.
 
     Parameters
     ----------
@@ -68,41 +50,23 @@ class UnfinishedResult:
     """
 
     def __init__(self, path: Path, array: Array, options: Options = PYTHON) -> None:
-        self.path, self.options = path, options
+        super().__init__(str(path), array, options)
+        self.path = path
         self.folder = UnfinishedFolder(path)
         self.old = self.folder.path / OLD
-        self.fingerprint: dict[str, Any] = {
-            "shape": list(map(int, array.shape)),
-            "dtype": str(array.dtype),
-            "chunks": [list(map(int, sizes)) for sizes in array.chunks],
-            "name": array.name,
-        }
         kind = WRITERS[path.suffix]
         self.array = kind.fit(array)
         self.found: Path | None = None
-        self.finished: set[Bounds] = set()
-        self.committed = False
         self.work = self.folder.path / os.urandom(8).hex()
-        self.writer = kind.of(str(self.work / DATA), self.array)
-
-    @functools.cached_property
-    def changeable(self) -> str | None:
-        """The source that may have changed without a change of its name, if there is one."""
-        return changeable_source(self.array)
+        self.writer: Writer = kind.of(str(self.work / DATA), self.array)
+        self.record = functools.partial(record_line, str(self.work / FINISHED))
 
     def inspect(self, resume: bool, overwrite: bool) -> None:
         """Look at what is there, and raise where it must not be touched."""
-        if resume and self.changeable:
-            raise ValueError(
-                f"{self.path}: {self.options.resume} could mix old and new rows: {self.changeable} may change and keep "
-                f"its Dask name: open the data with fc.open_array, or leave {self.options.resume} out"
-            )
+        self.check_repeats(resume)
         if self.folder.open():
             if not (resume or overwrite):
-                raise FileExistsError(
-                    f"{self.folder}: is an unfinished result of {self.path.name}: pass {self.options.resume} to "
-                    f"compute the missing blocks, or {self.options.overwrite} to start over"
-                )
+                raise self.is_kept(self.folder, self.path.name)
             self.folder.check(self.writer)
             if kind_at(self.old) and not kind_at(self.path):  # a pass was killed between two renames
                 os.rename(self.old, self.path)
@@ -110,12 +74,7 @@ class UnfinishedResult:
                 self._take_up()
         self._check_target()
         if kind_at(self.path) and not (overwrite or self.committed):
-            nothing = ", so there is nothing to resume" if resume and kind_at(self.folder.path) is None else ""
-            raise FileExistsError(
-                f"{self.path}: already exists and is complete{nothing}: leave it out of targets, or pass "
-                f"{self.options.overwrite} to "
-                f"replace it"
-            )
+            raise self.exists(nothing_to_resume=resume and kind_at(self.folder.path) is None)
 
     def _take_up(self) -> None:
         """Read the unfinished result that is there, and compare it with the array."""
@@ -124,28 +83,21 @@ class UnfinishedResult:
             if kind_at(self.path):  # a pass was killed at its very end, while it removed the folder
                 self.folder.remove()
             return
-        anew = f"pass {self.options.overwrite} and not {self.options.resume} to start over"
         try:
             recorded = json.loads((self.found / FINGERPRINT).read_text())
             before = [recorded[key] for key in self.fingerprint]
             finished = _read_finished(self.found / FINISHED)
         except (ValueError, KeyError, TypeError, RecursionError, FileNotFoundError):
-            raise ValueError(f"{self.folder}: is damaged: {anew}") from None
-        for (key, now), then in zip(self.fingerprint.items(), before, strict=True):
-            if then == now:
-                continue
-            what = f"{key} {reprlib.repr(then)} before, {reprlib.repr(now)} now"
-            if key == "name":
-                what = "its inputs or parameters have changed, or one of them gets a new Dask name in each run"
-            raise ValueError(f"{self.folder}: is an unfinished result of another array: {what}: {anew}")
-        self.finished = {place for place in self._places() if place in finished}
+            self.damaged(self.folder)
+        self.compare(before, self.folder)
+        self.finished = {place for place in self.places() if place in finished}
         self.committed = not self.missing and self._has_its_name(self.found)
         if not self.committed:
             data = _at(self.writer, self.found / DATA)
             try:
                 self.finished = data.still_there(self.finished)
             except ValueError as error:
-                raise ValueError(f"{self.folder}: is damaged: {error}: {anew}") from None
+                self.damaged(self.folder, error)
             if not self.finished:  # nothing is lost by starting over, and other files may be missing too
                 self.found = None
 
@@ -155,14 +107,6 @@ class UnfinishedResult:
             return (work / STATE).read_bytes() == _at(self.writer, self.path).state()
         except OSError:  # one of them is not there
             return False
-
-    def _places(self) -> list[Bounds]:
-        return list(itertools.product(*map(blocks.bounds, self.array.chunks)))
-
-    @property
-    def missing(self) -> list[int]:
-        """The numbers of the blocks that are not finished."""
-        return [number for number, place in enumerate(self._places()) if place not in self.finished]
 
     def prepare(self) -> None:
         """Make the folder and the empty file in it, or take over the ones that were found."""
@@ -190,10 +134,7 @@ class UnfinishedResult:
         if kind_at(self.work) is None or not self.folder.is_here():
             raise self.folder.lost()
         if kind_at(self.path) and not overwrite:
-            raise FileExistsError(
-                f"{self.path}: was created by another process during the pass: pass {self.options.resume} and "
-                f"{self.options.overwrite} to replace it, or move it away and pass {self.options.resume}"
-            )
+            raise self.appeared()
         self._check_target()
         self.folder.check(self.writer)  # the data too: a link must not get the name
         flush(self.work / FINISHED)
@@ -210,7 +151,7 @@ class UnfinishedResult:
 
     def _is_whole(self) -> bool:
         """Say whether all is there: who removed the folder at the same moment went on in the data under their name."""
-        places = {place for place in self._places() if all(start < stop for start, stop in place)}
+        places = {place for place in self.places() if all(start < stop for start, stop in place)}
         try:
             return _at(self.writer, self.path).still_there(places) == places and kind_at(self.path) is not None
         except (OSError, ValueError):
@@ -239,6 +180,14 @@ class UnfinishedResult:
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
+    def close(self) -> None:
+        """Unlock the folder."""
+        self.folder.close()
+
+    def lost(self) -> Exception | None:
+        """Return an error if the folder is gone."""
+        return self.folder.lost() if kind_at(self.work) is None else None
+
     def remove(self) -> None:
         """Remove the folder of a committed result; without a fingerprint, the rest is not taken for a result."""
         with contextlib.suppress(FileNotFoundError):  # someone else was faster
@@ -246,23 +195,11 @@ class UnfinishedResult:
             self.folder.remove()
 
 
-def write_block(block: Array, place: Bounds, writer: Writer, where: str) -> None:
-    """Write one block, and record it as finished only after that."""
-    shape, dtype = tuple(stop - start for start, stop in place), writer.dtype
-    data = namespace.to_numpy(block)
-    if data.shape != shape or data.dtype != dtype:
-        raise ValueError(
-            f"{where}: the block at {place} has shape {data.shape} and dtype {data.dtype}, the lazy array says "
-            f"{shape} and {dtype}"
-        )
-    try:
-        if data.size:
-            writer.write(data, tuple(start for start, _ in place))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), where) from error
+def record_line(path: str, place: Bounds) -> None:
+    """Append the place of a block that is on the disk."""
     # A line begins and ends with characters that no other has, so that one that was cut short is noticed and does not
     # spoil the next. Appending so few bytes is one step: lines of two threads or processes do not mix.
-    with open(Path(writer.path).with_name(FINISHED), "ab", buffering=0, opener=unfollowed) as file:
+    with open(path, "ab", buffering=0, opener=unfollowed) as file:
         file.write(b"\n" + json.dumps(place).encode())
 
 

@@ -27,50 +27,27 @@ def has_zarr_metadata(path: Path) -> bool:
     return any((path / name).exists() for name in METADATA)
 
 
-class ZarrArray(Source):
-    """A Zarr array of format 2 or 3 in a folder."""
+class ZarrSource(Source):
+    """What Zarr arrays on disk and in object stores have in common: chunks, and the memory that zarr takes for them."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        zarr = zarr_module()
-        try:
-            array = open_zarr(path)
-            self._whole = isinstance(array, zarr.Array) and _is_whole(array)
-        except PermissionError:
-            raise
-        except Exception as error:  # zarr raises various exceptions for malformed metadata
-            raise ValueError(f"{path}: is not a Zarr array ({brief(error)})") from None
-        if isinstance(array, zarr.Group):
-            # Not `array.array_keys()`, which warns of folders that are not part of the group.
-            names = [inner.name for inner in path.iterdir() if has_zarr_metadata(inner)]
-            raise ValueError(f"{path}: is a Zarr group: open {one_of(names, f'{path}/{{}}')}")
-        self.describe(str(path), array.shape, array.dtype)
+    chunks: tuple[int, ...]
+    # The chunks, or the shards of an array that has any: one file or object each.
+    files: int
+
+    def describe_zarr(self, where: Any, array: Any, stored_bytes: int) -> None:
+        """Set shape, dtype and chunks of an array whose files have `stored_bytes` bytes together."""
+        self.describe(str(where), array.shape, array.dtype)
         self.chunks = tuple(map(int, array.chunks))
         if min(self.chunks) < 1:
-            raise ValueError(f"{path}: is not a Zarr array (its chunks have the shape {self.chunks})")
+            raise ValueError(f"{where}: is not a Zarr array (its chunks have the shape {self.chunks})")
         file_shape = tuple(map(int, array.shards or array.chunks))
         self.rows_at_once = file_shape[0]
-        start = len(os.path.join(path, ""))
-        files = {file.path[start:]: file_state(file.stat()) for file in _files(path)}
-        # Of every file: rewriting a chunk does not change the metadata, and a chunk copied with its mtime may be older
-        # than the others. Hashed, since each task carries it.
-        import hashlib  # here, since OpenSSL takes a tenth of the package's import time
-
-        self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
+        self.files = math.prod(map(_parts, self.shape, file_shape))
         self._files_a_row = math.prod(map(_parts, self.shape[1:], file_shape[1:]))
         # zarr holds the bytes of a chunk as read, and decompressed if it is compressed.
-        chunk_bytes = math.prod(file_shape) * self.dtype.itemsize
-        self._bytes_of_file = float(chunk_bytes)
+        self._bytes_of_file = float(math.prod(file_shape) * self.dtype.itemsize)
         if array.compressors:
-            number = max(1, math.prod(map(_parts, self.shape, file_shape)))
-            self._bytes_of_file += sum(size for size, _ in files.values()) / number
-        self._metadata = next(path / name for name in METADATA if name in files)
-        self._state = files[self._metadata.name]
-        if self._whole:
-            self._check_chunks(lambda name: files.get(name, (0, 0))[0], [slice(None)] * self.ndim)
-
-    def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return self._token
+            self._bytes_of_file += stored_bytes / max(1, self.files)
 
     def copies(self, rows: Sequence[int]) -> float:
         """Return 1 for the block, plus the chunks that zarr holds beside it."""
@@ -78,16 +55,8 @@ class ZarrArray(Source):
         files = min(CHUNKS_AT_ONCE, _parts(max(rows), self.rows_at_once) * self._files_a_row)
         return 1 + files * self._bytes_of_file / max(1, block)
 
-    def __getitem__(self, index: Any) -> NumPyArray:
-        check_unchanged(self._metadata, self._state)
-        if self._whole:
-            self._check_chunks(self._size_of, index)
-        start, stop = slice_range(index[0], self.shape[0])
-        with naming_damage(f"{self.path}: rows {start} to {stop} cannot be read: a chunk is damaged"):
-            return np.asarray(open_zarr(self.path)[index])
-
-    def _check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
-        """Raise if a chunk within an index is missing or truncated."""
+    def check_chunks(self, size_of: Callable[[str], int], index: Any) -> None:
+        """Raise if a chunk of `store` within an index is missing or truncated."""
         full = math.prod(self.chunks) * self.dtype.itemsize
         ranges = [slice_range(at, length) for at, length in zip(index, self.shape, strict=True)]
         for number in chunks_reached(ranges, self.chunks):
@@ -98,6 +67,48 @@ class ZarrArray(Source):
                     f"store wrote {full}: "
                     f"store the array again with overwrite=True"
                 )
+
+
+class ZarrArray(ZarrSource):
+    """A Zarr array of format 2 or 3 in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        zarr = zarr_module()
+        try:
+            array = open_zarr(path)
+            self._whole = isinstance(array, zarr.Array) and is_whole(array)
+        except PermissionError:
+            raise
+        except Exception as error:  # zarr raises various exceptions for malformed metadata
+            raise ValueError(f"{path}: is not a Zarr array ({brief(error)})") from None
+        if isinstance(array, zarr.Group):
+            # Not `array.array_keys()`, which warns of folders that are not part of the group.
+            names = [inner.name for inner in path.iterdir() if has_zarr_metadata(inner)]
+            raise ValueError(f"{path}: is a Zarr group: open {one_of(names, f'{path}/{{}}')}")
+        start = len(os.path.join(path, ""))
+        files = {file.path[start:]: file_state(file.stat()) for file in _files(path)}
+        # Of every file: rewriting a chunk does not change the metadata, and a chunk copied with its mtime may be older
+        # than the others. Hashed, since each task carries it.
+        import hashlib  # here, since OpenSSL takes a tenth of the package's import time
+
+        self._token = (str(path), hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest())
+        self.describe_zarr(path, array, sum(size for size, _ in files.values()))
+        self._metadata = next(path / name for name in METADATA if name in files)
+        self._state = files[self._metadata.name]
+        if self._whole:
+            self.check_chunks(lambda name: files.get(name, (0, 0))[0], [slice(None)] * self.ndim)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self._token
+
+    def __getitem__(self, index: Any) -> NumPyArray:
+        check_unchanged(self._metadata, self._state)
+        if self._whole:
+            self.check_chunks(self._size_of, index)
+        start, stop = slice_range(index[0], self.shape[0])
+        with naming_damage(f"{self.path}: rows {start} to {stop} cannot be read: a chunk is damaged"):
+            return np.asarray(open_zarr(self.path)[index])
 
     def _size_of(self, name: str) -> int:
         return size_at(os.path.join(self.path, name))
@@ -123,7 +134,7 @@ def chunk_file(number: tuple[int, ...]) -> str:
     return ".".join(map(str, ("c", *number)))
 
 
-def _is_whole(array: Any) -> bool:
+def is_whole(array: Any) -> bool:
     """Say whether `store` wrote the array in this form; a copy in another form has the attribute too."""
     return (
         array.metadata.zarr_format == 3
