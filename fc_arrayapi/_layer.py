@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, get_args, overload
@@ -326,7 +326,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         B = namespace.from_numpy(np.zeros(S), space, dtype=dtype, device=device) if bias else None
         return cls(W, B)
 
-    def save(self, path: AnyPath) -> None:
+    def save(self, path: AnyPath, *, storage_options: Mapping[str, Any] | None = None) -> None:
         """Write W and B to a ``.npz`` or ``.safetensors`` file, completely or not at all.
 
         Parameters
@@ -334,7 +334,10 @@ class FullyConnected(Generic[WeightT, BiasT]):
         path : path
             Ends in ``.npz`` (NumPy alone reads it) or ``.safetensors`` (needs the extra
             ``safetensors``). An existing file is replaced when the new one is complete
-            and on the disk. Every bit is kept, also of NaN and -0.0.
+            and on the disk. Every bit is kept, also of NaN and -0.0. It may be an address in
+            an object store, ``s3://`` or ``gs://`` (needs the extra ``cloud``).
+        storage_options : dict, optional
+            How to reach an address, as in `open_array`.
 
         Raises
         ------
@@ -360,7 +363,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         ...     bool((fc.FullyConnected.load(folder + "/layer.npz").W == layer.W).all())
         True
         """
-        weights.save_weights(path, self.W, self.B)
+        weights.save_weights(path, self.W, self.B, storage_options)
 
     @overload
     @classmethod
@@ -372,6 +375,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         layout: weights.LayoutName | None = ...,
         device: Any = ...,
         max_bytes: int = ...,
+        storage_options: Mapping[str, Any] | None = ...,
     ) -> FullyConnected[NumPyArray, NumPyArray | None]: ...
     @overload
     @classmethod
@@ -384,6 +388,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         xp: Any,
         device: Any = ...,
         max_bytes: int = ...,
+        storage_options: Mapping[str, Any] | None = ...,
     ) -> FullyConnected[Any, Any]: ...
     @classmethod
     def load(
@@ -395,6 +400,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         xp: Any = np,
         device: Any = None,
         max_bytes: int = weights.MAX_BYTES,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> FullyConnected[Any, Any]:
         """Read a layer from a file, into any array library.
 
@@ -407,7 +413,9 @@ class FullyConnected(Generic[WeightT, BiasT]):
         path : path
             A ``.npz`` or ``.safetensors`` file with the entries W, (C, S), and, for a bias, B,
             (S,), in float16, float32 or float64, or bfloat16 in ``.safetensors``: from `save`,
-            numpy.savez, numpy.savez_compressed or safetensors.
+            numpy.savez, numpy.savez_compressed or safetensors. It may be an address in an object
+            store, ``s3://``, ``gs://`` or ``https://`` (needs the extra ``cloud``); then it is
+            read as a whole, and has at most `max_bytes`.
         prefix : str
             The name of the layer in a file of a whole model: ``"head"`` for the entries
             ``head.W`` and ``head.B``, or ``head/W`` and ``head/B``. The other entries are not
@@ -424,6 +432,8 @@ class FullyConnected(Generic[WeightT, BiasT]):
             The limit for W and B together, as they are stored, 16 GiB by default. Besides, a compressed array of
             more than 16 MiB may be at most 100 times as large as its compressed bytes: trained
             weights compress far less, zip bombs far more.
+        storage_options : dict, optional
+            How to reach an address, as in `open_array`.
 
         Returns
         -------
@@ -462,7 +472,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         FullyConnected(C=3, S=2, bias=True, dtype=float64, xp=numpy, device=cpu)
         """
         space = namespace.wrapped(xp)
-        W, B = weights.load_weights(path, max_bytes, prefix, layout)
+        W, B = weights.load_weights(path, max_bytes, prefix, layout, storage_options)
         return cls(
             namespace.from_bits(W, space, device=device),
             None if B is None else namespace.from_bits(B, space, device=device),

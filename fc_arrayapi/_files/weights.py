@@ -10,7 +10,7 @@ import math
 import operator
 import os
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
@@ -22,6 +22,7 @@ from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from . import weights_npz, weights_safetensors
 from .disk import FILE, AnyPath, atomic_write, kind_at, open_file, target_path
+from .object_files import local_copy, url_of, write_file
 from .source import check_names, too_large
 from .weights_safetensors import stored_dtype
 
@@ -76,34 +77,42 @@ FORMATS = {
 }
 
 
-def save_weights(path: AnyPath, W: Array, B: Array | None) -> None:
+def save_weights(path: AnyPath, W: Array, B: Array | None, storage_options: Mapping[str, Any] | None = None) -> None:
     """Write W and B to a ``.npz`` or ``.safetensors`` file that appears under its name only when complete.
 
     The arrays are written contiguous and in native byte order, without a change of any bit. bfloat16 goes to
     ``.safetensors`` alone: NumPy does not support it.
     """
-    path = target_path(path)
-    form = _by_suffix(path)
+    url = url_of(path)
+    target = None if url else target_path(path)
+    form, ending = _by_suffix(url or str(target)), os.path.splitext(url or str(target))[1]
     arrays = {"W": W} if B is None else {"W": W, "B": B}
     for name, array in arrays.items():
         dtype = namespace.dtype_name(array.dtype)
         if dtype not in form.dtypes:
             other = "save it as .safetensors, or " if dtype in weights_safetensors.DTYPES else ""
             raise TypeError(
-                f"{name} has dtype {dtype}; {path.suffix} files hold {', '.join(form.dtypes)}: {other}"
+                f"{name} has dtype {dtype}; {ending} files hold {', '.join(form.dtypes)}: {other}"
                 f'convert the layer first, for example layer.astype("float32")'
             )
     host = {name: _native(namespace.to_bits(array)) for name, array in arrays.items()}
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist: create it first")
-    if kind_at(path) not in (None, FILE):
-        raise FileExistsError(f"{path}: is {kind_at(path)}, and weights are written to {FILE}: move it away")
-    with atomic_write(path) as file:
+    if target is None:
+        write_file(url, storage_options, lambda file: form.write(file, host))
+        return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist: create it first")
+    if kind_at(target) not in (None, FILE):
+        raise FileExistsError(f"{target}: is {kind_at(target)}, and weights are written to {FILE}: move it away")
+    with atomic_write(target) as file:
         form.write(file, host)
 
 
 def load_weights(
-    path: AnyPath, max_bytes: int = MAX_BYTES, prefix: str = "", layout: LayoutName | None = None
+    path: AnyPath,
+    max_bytes: int = MAX_BYTES,
+    prefix: str = "",
+    layout: LayoutName | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[NumPyArray, NumPyArray | None]:
     """Read W, (C, S), and B from a file of one layer, or those that `prefix` and `layout` name from a larger one.
 
@@ -120,8 +129,11 @@ def load_weights(
         raise TypeError(f'prefix is {prefix!r}: pass text, for example "head" for head.weight and head.bias')
     if layout not in (None, *LAYOUTS):
         raise ValueError(f"layout is {layout!r}: choose one of {', '.join(map(repr, LAYOUTS))}, or None for W and B")
+    if url := url_of(path):
+        with local_copy(url, storage_options, limit) as copy:
+            return load_weights(copy, limit, prefix, layout)
     path = Path(os.fsdecode(path))
-    form = _by_suffix(path)
+    form = _by_suffix(str(path))
     with open_file(path):  # refuses a FIFO, which might never end
         pass
     own = OWN if layout is None else LAYOUTS[layout]
@@ -134,9 +146,9 @@ def load_weights(
     return W if own.axes == OWN.axes else W.T, arrays.get("B")
 
 
-def _by_suffix(path: Path) -> Format:
+def _by_suffix(path: str) -> Format:
     try:
-        return FORMATS[path.suffix]
+        return FORMATS[os.path.splitext(path)[1]]
     except KeyError:
         raise ValueError(f"{path}: weights are stored in {' or '.join(FORMATS)} files") from None
 
