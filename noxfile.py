@@ -183,7 +183,8 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Train a linear probe on a batch larger than memory may be: `nox -s demo -- --gb 8 --from parquet` for more."""
-    install(session, "demo", *(["formats"] if any(option.startswith("--from") for option in session.posargs) else []))
+    kinds = ["formats"] if any(option.startswith("--from") for option in session.posargs) else []
+    install(session, "demo", *kinds, *(["s3"] if "s3" in " ".join(session.posargs) else []))
     session.run("python", "docs/examples/linear_probe.py", *session.posargs)
 
 

@@ -97,10 +97,11 @@ def _remove(paths: list[Path]) -> None:
 def write_batch(folder: Path, images, labels, lift: Lift, rows: int, kind: str, show) -> tuple[str, str]:
     """Write X and its labels block by block, or find them there from an earlier run; return what opens them."""
     format = FORMATS[kind]
-    paths, names = [folder / name for name in format.files], tuple(str(folder / name) for name in format.names)
+    paths = [folder / name for name in format.files]  # none in an object store, whose server ends with the demo
+    names = tuple(name if "://" in name else str(folder / name) for name in format.names)
     receipt = folder / f"batch.{kind}.json"  # written last: without it the files are not whole
     made_of = {"rows": rows, **asdict(lift), "images": zlib.crc32(images.tobytes())}
-    if _whole(receipt, made_of, paths):
+    if paths and _whole(receipt, made_of, paths):
         show(f"batch: reusing {paths[0]}")
         return names
     receipt.unlink(missing_ok=True)
@@ -116,10 +117,13 @@ def write_batch(folder: Path, images, labels, lift: Lift, rows: int, kind: str, 
     except BaseException:  # a full disk, Ctrl-C: nothing half-written stays
         _remove(paths)
         raise
+    seconds = time.perf_counter() - started
+    if not paths:
+        show(f"batch: {names[0]} written in {seconds:.0f} s")
+        return names
     size = _bytes_of(paths)
     unnamed = receipt.with_suffix(".part")
     unnamed.write_text(json.dumps(made_of | {"bytes": size}))
     unnamed.replace(receipt)
-    seconds = time.perf_counter() - started
     show(f"batch: {size / 1e9:.2f} GB written to {paths[0]} in {seconds:.0f} s")
     return names

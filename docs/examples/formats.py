@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from local_s3 import BUCKET
 
 # Takes a block of X and its labels.
 Write = Callable[[np.ndarray, np.ndarray], None]
@@ -52,10 +53,10 @@ def safetensors(folder: Path, rows: int, features: int, step: int) -> Iterator[W
 
 
 @contextmanager
-def zarr(folder: Path, rows: int, features: int, step: int) -> Iterator[Write]:
+def zarr(folder: Path | str, rows: int, features: int, step: int) -> Iterator[Write]:
     import zarr
 
-    group = zarr.create_group(folder / "batch.zarr")
+    group = zarr.create_group(f"{folder}/batch.zarr")
     X_array = group.create_array("X", shape=(0, features), chunks=(step, features), dtype="float32")
     labels_array = group.create_array("label", shape=(0,), chunks=(step,), dtype="int64")
 
@@ -66,9 +67,13 @@ def zarr(folder: Path, rows: int, features: int, step: int) -> Iterator[Write]:
     yield write
 
 
+def s3(folder: Path, rows: int, features: int, step: int) -> AbstractContextManager[Write]:
+    return zarr(f"s3://{BUCKET}", rows, features, step)
+
+
 @dataclass(frozen=True)
 class Format:
-    """What a batch is called: its files, and what `open_array` takes for X and for the labels."""
+    """What a batch is called: its files in the folder, and what `open_array` takes for X and for the labels."""
 
     files: tuple[str, ...]
     names: tuple[str, str]
@@ -80,4 +85,5 @@ FORMATS = {
     "parquet": Format(("batch.parquet",), ("batch.parquet::X", "batch.parquet::label"), parquet),
     "safetensors": Format(("parts",), ("parts::X", "parts::label"), safetensors),
     "zarr": Format(("batch.zarr",), ("batch.zarr/X", "batch.zarr/label"), zarr),
+    "s3": Format((), (f"s3://{BUCKET}/batch.zarr/X", f"s3://{BUCKET}/batch.zarr/label"), s3),
 }

@@ -14,12 +14,14 @@ import argparse
 import itertools
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from array_api_compat import array_namespace
 from digits import Lift, draw, split, write_batch
 from formats import FORMATS
+from local_s3 import local_s3
 from report import Memory, Passes, picture, show
 from scipy.optimize import minimize
 
@@ -180,7 +182,7 @@ def main():
     )
     arguments = parser.parse_args()
     try:
-        with Memory() as memory:
+        with Memory() as memory, local_s3() if arguments.format == "s3" else nullcontext():
             run(arguments, memory)
     except KeyboardInterrupt:
         show("stopped; a batch that was whole is kept and used again")
