@@ -25,19 +25,22 @@ def start(folder, *options):
 
 
 def test_it_runs_to_the_end_and_the_second_run_reuses_the_batch(tmp_path):
-    for number in (1, 2):
-        run = start(tmp_path, "--gb", "0.1")
-        output, errors = run.communicate()
-        assert run.returncode == 0, errors
-        assert errors == ""
-        assert float(re.search(r"test accuracy: ([\d.]+)% of 360 images", output)[1]) >= 97
-        assert float(re.search(r"LogisticRegression .* in memory: ([\d.]+)%", output)[1]) >= 97
-        assert ("reusing" in output) == (number == 2)
-        for line in (r"peak anonymous memory: \d+ MB", r"a pass takes [\d.]+ s", "the same predictions", r"GB/s"):
-            assert re.search(line, output)
+    run = start(tmp_path, "--gb", "0.1")
+    output, errors = run.communicate()
+    assert run.returncode == 0, errors
+    assert errors == ""
+    assert float(re.search(r"test accuracy: ([\d.]+)% of 360 images", output)[1]) >= 97
+    assert float(re.search(r"LogisticRegression .* in memory: ([\d.]+)%", output)[1]) >= 97
+    assert "reusing" not in output
+    for line in (r"peak anonymous memory: \d+ MB", r"a pass takes [\d.]+ s", "the same predictions", r"GB/s"):
+        assert re.search(line, output)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "X.npy", "batch.npy.json", "labels.npy", "layer.npz", "linear_probe.png",
     ]  # fmt: skip
+    run = start(tmp_path, "--gb", "0.1", "--steps", "1")
+    output, errors = run.communicate()
+    assert (run.returncode, errors) == (0, "")
+    assert "reusing" in output
 
 
 def test_every_format_has_the_same_batch(tmp_path):
@@ -57,16 +60,15 @@ def test_every_format_has_the_same_batch(tmp_path):
             np.testing.assert_array_equal(array.compute(), np.load(tmp_path / name))
 
 
-@pytest.mark.parametrize("kind", ["parquet", "safetensors"])
-def test_it_reads_other_formats(tmp_path, kind):
-    run = start(tmp_path, "--gb", "0.02", "--features", "64", "--from", kind)
+def test_it_reads_another_format(tmp_path):
+    run = start(tmp_path, "--gb", "0.01", "--features", "64", "--steps", "10", "--from", "parquet")
     output, errors = run.communicate()
     assert (run.returncode, errors) == (0, "")
-    assert float(re.search(r"test accuracy: ([\d.]+)% of 360 images", output)[1]) >= 85
-    (file,) = FORMATS[kind].files
-    assert f"{tmp_path / file}::X: 78,125 x 64 float32" in output
+    assert float(re.search(r"test accuracy: ([\d.]+)% of 360 images", output)[1]) >= 70
+    (file,) = FORMATS["parquet"].files
+    assert f"{tmp_path / file}::X: 39,062 x 64 float32" in output
     assert {path.name for path in tmp_path.iterdir()} == {
-        file, f"batch.{kind}.json", "layer.npz", "linear_probe.png",
+        file, "batch.parquet.json", "layer.npz", "linear_probe.png",
     }  # fmt: skip
 
 

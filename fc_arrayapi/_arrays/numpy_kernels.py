@@ -85,8 +85,46 @@ def cast_in_runs(a: NumPyArray, b: NumPyArray, acc_dtype: Any, dtype: Any) -> Nu
                 out[k] = cast_in_runs(a[k], b[k], acc_dtype, dtype)
             return out
     run = max(1, CAST_ELEMENTS // max(1, held))
+    cast_a = RowCast(a, run, acc_dtype)
+    cast_b = RowCast(b, run, acc_dtype) if a.ndim > 2 else None
+    product = None if dtype == acc_dtype else np.empty((run, *out.shape[1:]), acc_dtype)
     for row in range(0, a.shape[0], run):
         rows = slice(row, row + run)
-        second = b[rows].astype(acc_dtype, copy=False) if a.ndim > 2 else b
-        out[rows] = a[rows].astype(acc_dtype, copy=False) @ second
+        second = b if cast_b is None else cast_b(b[rows])
+        if product is None:
+            np.matmul(cast_a(a[rows]), second, out=out[rows])
+        else:
+            part = out[rows]
+            part[...] = np.matmul(cast_a(a[rows]), second, out=product[: len(part)])
     return out
+
+
+class RowCast:
+    """Casts rows of an array, a few at a time, into one buffer: fresh memory for each run would be mapped anew.
+
+    Parameters
+    ----------
+    array : array
+        What the rows are of; they are returned as they are, if they have the dtype.
+    rows : int
+        The most rows at a time.
+    dtype : dtype
+        Of the buffer.
+    axis : int
+        The axis of the rows.
+    """
+
+    def __init__(self, array: NumPyArray, rows: int, dtype: Any, axis: int = 0) -> None:
+        self._axis, self._buffer = axis % array.ndim, None
+        if array.dtype != dtype:
+            shape = list(array.shape)
+            shape[axis] = min(rows, shape[axis])
+            self._buffer = np.empty(shape, dtype)
+
+    def __call__(self, rows: NumPyArray) -> NumPyArray:
+        """Return the rows, valid until the next call."""
+        if self._buffer is None:
+            return rows
+        cast = self._buffer[(slice(None),) * self._axis + (slice(rows.shape[self._axis]),)]
+        np.copyto(cast, rows)
+        return cast

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ AnyPath = str | bytes | os.PathLike[Any]
 
 # The ending of the folder in which `store` keeps an unfinished result.
 UNFINISHED = ".fc_arrayapi.part"
+
+URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
 
 # What a path leads to, by the type in its mode.
 _KINDS = {
@@ -31,6 +34,17 @@ FILE, FOLDER, LINK = _KINDS[stat.S_IFREG], _KINDS[stat.S_IFDIR], _KINDS[stat.S_I
 _NOFOLLOW, _NONBLOCK = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
 _OPENS_FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_PATH", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+
+
+def is_url(path: str) -> bool:
+    """Say whether this is an address in an object store, and no path on this machine."""
+    return URL.match(path) is not None
+
+
+def url_of(path: AnyPath) -> str:
+    """Return a path that is an address in an object store, "" for one on this machine."""
+    text = os.fsdecode(path)
+    return text if is_url(text) and not os.path.exists(text) else ""
 
 
 def kind_at(path: AnyPath, folder: int | None = None) -> str | None:

@@ -11,22 +11,24 @@ from typing import Any
 from .._arrays.text import kind_of
 from .arrow import ArrowColumn
 from .converted import converted
+from .disk import url_of
 from .hdf5 import Hdf5Dataset
 from .npy import NpyFile
 from .npz import npz_array
-from .object_store import is_url, place_of
 from .opened import WHAT_TO_PASS
 from .parquet import ParquetColumn
 from .parts import Parts, check_finished, check_order, inside
 from .safetensors import SafetensorsTensor
 from .source import Source
 from .zarr import ZarrArray, has_zarr_metadata
-from .zarr_objects import StoredZarr
 
 
 def open_path(path: str, dtype: Any = None, storage_options: Mapping[str, Any] | None = None) -> Source:
     """Open the array at a path or an address with the reader of its format."""
-    if is_url(path) and not os.path.exists(path):
+    if url_of(path):
+        from .object_store import place_of  # here, since it takes a tenth of the package's import time
+        from .zarr_objects import StoredZarr
+
         return converted(StoredZarr(place_of(path, storage_options)), dtype, path)
     file, name = _split(path)
     if not os.path.lexists(file):

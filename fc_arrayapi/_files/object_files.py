@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .disk import AnyPath
 from .object_requests import read_object, state_of, write_objects
-from .object_store import Place, is_url, place_of
-
-
-def url_of(path: AnyPath) -> str:
-    """Return a path that is an address in an object store, "" for one on this machine."""
-    text = os.fsdecode(path)
-    return text if is_url(text) and not os.path.exists(text) else ""
+from .object_store import Place, place_of
 
 
 def write_file(url: str, storage_options: Mapping[str, Any] | None, write: Callable[[BinaryIO], None]) -> None:

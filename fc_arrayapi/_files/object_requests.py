@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .object_store import Place
 from .source import brief
 from .zarr_store import zarr_module
+
+if TYPE_CHECKING:  # where they are used: they take a third of the package's import time
+    from concurrent.futures import ThreadPoolExecutor
+    from datetime import datetime
 
 # Requests of one task at a time, where fsspec makes them.
 AT_ONCE = 8
@@ -217,6 +218,8 @@ def requests_at_once() -> int:
 
 def request_pool() -> ThreadPoolExecutor:
     """Return the threads for requests."""
+    from concurrent.futures import ThreadPoolExecutor
+
     limit = requests_at_once()
     key = (os.getpid(), limit)
     if key not in _POOLS:  # a forked process has none of its parent's threads
@@ -226,6 +229,8 @@ def request_pool() -> ThreadPoolExecutor:
 
 def _each_in_threads(items: Iterable[Any], request: Callable[[Any], object], place: Place) -> None:
     """Make a request for each item, a pair that begins with a key; when this raises, none is under way."""
+    from concurrent.futures import wait
+
     left, lock = iter(items), threading.Lock()
 
     def some() -> None:
@@ -248,6 +253,8 @@ def _each_in_threads(items: Iterable[Any], request: Callable[[Any], object], pla
 
 async def _each(items: Iterable[Any], request: Callable[[Any], Coroutine[Any, Any, None]], place: Place) -> None:
     """Make a request for each item, a pair that begins with a key; when this raises, none is under way."""
+    import asyncio
+
     left = iter(items)
 
     async def some() -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .disk import URL
 from .zarr_store import zarr_module
 
 # The schemes that are read and written, and what pip installs for fsspec where obstore cannot take the options.
 SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "https": "aiohttp", "http": "aiohttp"}
-_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)", re.DOTALL)
 
 # Where the AWS tools keep keys that obstore does not read, and what it reads instead.
 _PROFILES = {"AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials", "AWS_CONFIG_FILE": "~/.aws/config"}
@@ -68,11 +68,6 @@ class Place:
         return f"{self.path}/{key}" if self.path else key
 
 
-def is_url(path: str) -> bool:
-    """Say whether this is an address in an object store, and no path on this machine."""
-    return _URL.match(path) is not None
-
-
 def place_of(url: str, storage_options: Mapping[str, Any] | None = None) -> Place:
     """Return the place of an address.
 
@@ -83,7 +78,7 @@ def place_of(url: str, storage_options: Mapping[str, Any] | None = None) -> Plac
     ImportError
         If neither obstore nor fsspec's file system for the scheme is installed.
     """
-    match = _URL.match(url)
+    match = URL.match(url)
     scheme, rest = (match.group(1).lower(), match.group(2)) if match else ("", url)
     if scheme not in SCHEMES:
         raise ValueError(

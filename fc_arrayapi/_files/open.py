@@ -6,7 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from .._dask import blocks
 from .._dask.blocks import DaskArray
 from .converted import check_dtype, converted
 from .disk import AnyPath
-from .formats import open_list, open_path
-from .opened import OpenArray, open_object
 from .source import Source
+
+if TYPE_CHECKING:
+    from .opened import OpenArray
 
 BLOCK_BYTES = 128 * 2**20
 
@@ -138,6 +139,9 @@ def open_array(
     ...     X.chunks, X.dtype.name, float(X.sum())
     (((4, 4, 2), (4,)), 'float32', 40.0)
     """
+    from .formats import open_list, open_path  # here, since the formats take a third of the package's import time
+    from .opened import open_object
+
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1):
         raise ValueError(f"rows is {rows!r}: pass a positive integer")
     if dtype is not None:

@@ -14,7 +14,6 @@ from .disk import check_regular
 from .hdf5 import Hdf5Dataset
 from .mapped import MappedArray
 from .source import Source, file_state
-from .zarr_objects import zarr_array
 
 
 class OpenArray(Protocol):
@@ -39,6 +38,8 @@ def open_object(array: Any, bfloat16: bool) -> Source | None:
     if h5py is not None and isinstance(array, h5py.Dataset):
         return _dataset(array, bfloat16)
     if hasattr(array, "store_path"):  # of zarr
+        from .zarr_objects import zarr_array  # here, since it takes a tenth of the package's import time
+
         return zarr_array(array)
     return None
 

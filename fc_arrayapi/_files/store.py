@@ -10,11 +10,8 @@ from typing import Any, Never
 from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
 from .._dask import blas_threads, blocks, compute
-from .disk import target_path
-from .object_store import is_url, place_of
+from .disk import is_url, target_path
 from .result import PYTHON, Options, Result, write_block
-from .unfinished import WRITERS, UnfinishedResult
-from .unfinished_objects import UnfinishedObjects, is_zarr_target, result_in, target_place
 
 
 def store(
@@ -184,7 +181,9 @@ def _check_targets(targets: Any, storage_options: Mapping[str, Any] | None, opti
             name = os.fsdecode(target)
             _check_array(name, array)
             key, result = _at_path(name, array, storage_options, options)
-        elif is_zarr_target(target):
+        elif _is_zarr_target(target):
+            from .unfinished_objects import result_in, target_place  # here for the reason in _at_path
+
             place = target_place(target)
             name = place.address
             _check_array(name, array)
@@ -212,13 +211,24 @@ def _pairs(targets: Any) -> list[tuple[Any, Any]]:
     )
 
 
+def _is_zarr_target(target: Any) -> bool:
+    """Say whether this is a group, a store or a path in a store of zarr, or a session of icechunk."""
+    module = type(target).__module__.partition(".")[0]
+    return module in ("zarr", "icechunk") and not hasattr(target, "chunks")
+
+
 def _at_path(
     name: str, array: Array, storage_options: Mapping[str, Any] | None, options: Options
 ) -> tuple[Any, Result]:
     """Return what tells a target from others, and its result."""
     if is_url(name):
+        from .object_store import place_of  # here, since all of these take a third of the package's import time
+        from .unfinished_objects import UnfinishedObjects
+
         place = place_of(name, storage_options)
         return place, UnfinishedObjects(place, array, options)
+    from .unfinished import WRITERS, UnfinishedResult
+
     path = target_path(name)
     if path.suffix not in WRITERS:
         raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")

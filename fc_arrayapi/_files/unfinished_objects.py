@@ -261,12 +261,6 @@ class UnfinishedObjects(Result):
         delete_below(self.place, self.part)
 
 
-def is_zarr_target(target: Any) -> bool:
-    """Say whether this is a group, a store or a path in a store of zarr, or a session of icechunk."""
-    module = type(target).__module__.partition(".")[0]
-    return module in ("zarr", "icechunk") and not hasattr(target, "chunks")
-
-
 def target_place(target: Any) -> Place:
     """Return where the array of a target goes: the root of a store or a session, the path of a group or a StorePath."""
     target = getattr(target, "store_path", target)  # of a group

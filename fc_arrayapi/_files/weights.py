@@ -21,8 +21,7 @@ from .._arrays import namespace
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from . import weights_npz, weights_safetensors
-from .disk import FILE, AnyPath, atomic_write, kind_at, open_file, target_path
-from .object_files import local_copy, url_of, write_file
+from .disk import FILE, AnyPath, atomic_write, kind_at, open_file, target_path, url_of
 from .source import check_names, too_large
 from .weights_safetensors import stored_dtype
 
@@ -97,6 +96,8 @@ def save_weights(path: AnyPath, W: Array, B: Array | None, storage_options: Mapp
             )
     host = {name: _native(namespace.to_bits(array)) for name, array in arrays.items()}
     if target is None:
+        from .object_files import write_file  # here, since it takes a tenth of the package's import time
+
         write_file(url, storage_options, lambda file: form.write(file, host))
         return
     if not target.parent.is_dir():
@@ -130,6 +131,8 @@ def load_weights(
     if layout not in (None, *LAYOUTS):
         raise ValueError(f"layout is {layout!r}: choose one of {', '.join(map(repr, LAYOUTS))}, or None for W and B")
     if url := url_of(path):
+        from .object_files import local_copy  # here for the reason in save_weights
+
         with local_copy(url, storage_options, limit) as copy:
             return load_weights(copy, limit, prefix, layout)
     path = Path(os.fsdecode(path))

@@ -20,6 +20,7 @@ from .._arrays.numpy_kernels import (
     CAST_ELEMENTS,
     HALVES,
     OF_BLAS,
+    RowCast,
     dot_in_runs,
     for_blas,
     product_in_runs,
@@ -321,18 +322,21 @@ def _sum_cast_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any)
     s = right.shape[-1]
     batch = math.prod(several) if several else 1
     leaf_rows = rows_cast_at_once(batch * (c + s))
-
-    def contract(first: Array, second: Array) -> Array:
-        return sum_products(xp, cast(xp, first, acc_dtype), cast(xp, second, acc_dtype), acc_dtype)
-
+    cast_left, cast_right = (RowCast(x, leaf_rows, acc_dtype, axis=-2) for x in (left, right))
     if rows <= leaf_rows or batch * c * s <= PARTIAL_ELEMENTS // 8:
-        return pairwise(contract, (left, right), leaf_rows)
+        return pairwise(
+            lambda first, second: sum_products(xp, cast_left(first), cast_right(second), acc_dtype),
+            (left, right),
+            leaf_rows,
+        )
     total = xp.zeros((*several, c, s), dtype=acc_dtype)
     columns = max(1, PARTIAL_ELEMENTS // max(1, batch * s))
     for row in range(0, rows, leaf_rows):
-        first, second = (cast(xp, x[..., row : row + leaf_rows, :], acc_dtype) for x in (left, right))
+        some = slice(row, row + leaf_rows)
+        first, second = cast_left(left[..., some, :]), cast_right(right[..., some, :])
         for column in range(0, c, columns):
-            total[..., column : column + columns, :] += contract(first[..., column : column + columns], second)
+            part = sum_products(xp, first[..., column : column + columns], second, acc_dtype)
+            total[..., column : column + columns, :] += part
     return total
 
 

@@ -6,6 +6,7 @@ from .backends import BackendCheck, BackendReport, check_backend
 from .einsum import check_einsum
 from .gradients import GradientCheck, GradientReport, check_gradients
 from .reference import reference_backward, reference_forward
+from .samples import check_samples
 
 __all__ = [
     "BackendCheck",
@@ -15,6 +16,7 @@ __all__ = [
     "check_backend",
     "check_einsum",
     "check_gradients",
+    "check_samples",
     "reference_backward",
     "reference_forward",
 ]

@@ -40,7 +40,7 @@ class GradientCheck:
     ----------
     name : str
         The result that was checked: ``"Y"``, ``"dX"``, ``"dW"`` or ``"dB"``; of `check_einsum` ``"Y"``, or the
-        operand of the gradient, ``"operand 0"``.
+        operand of the gradient, ``"operand 0"``; of `check_samples` ``"norms"``, ``"dots"`` or ``"weighted"``.
     identity : str
         The identity that must hold.
     off : float
@@ -72,7 +72,7 @@ class GradientCheck:
 
 @dataclass(frozen=True, repr=False)
 class GradientReport:
-    """The result of `check_gradients` and `check_einsum`; it prints as a table.
+    """The result of `check_gradients`, `check_einsum` and `check_samples`; it prints as a table.
 
     Parameters
     ----------
@@ -229,14 +229,14 @@ def examine(
     return GradientReport(tuple(found))
 
 
-def positive(directions: Any) -> int:
-    """Return the number of directions, after checking it."""
+def positive(count: Any, name: str = "directions") -> int:
+    """Return the number of directions, or of what `name` says, after checking it."""
     try:
-        number = operator.index(directions)
+        number = operator.index(count)
     except TypeError:
-        raise TypeError(f"directions is {directions!r}: pass a positive integer") from None
+        raise TypeError(f"{name} is {count!r}: pass a positive integer") from None
     if number < 1:
-        raise ValueError(f"directions is {directions}: pass a positive integer")
+        raise ValueError(f"{name} is {count}: pass a positive integer")
     return number
 
 
