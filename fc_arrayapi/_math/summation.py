@@ -55,6 +55,9 @@ PARTIAL_ELEMENTS = 2**20
 # Rows that are cast to a wider dtype at a time, at least.
 LEAST_CAST_ROWS = 128
 
+# Terms that are added as a dot product with ones, which BLAS adds to 16 numbers at least.
+MOST_ONES = 512
+
 _ONES: dict[Any, Array] = {}
 
 
@@ -162,6 +165,8 @@ def sum_axes(xp: Namespace, x: Array, axes: tuple[int, ...], rounded: bool = Tru
     if own.openblas and x.dtype not in HALVES:
         if axes == (x.ndim - 2,) and x.dtype in OF_BLAS:
             return _sum_in_runs(xp, x)  # with few rows too it takes less time than numpy.sum
+        if axes == (1,) and x.ndim == 2 and terms <= MOST_ONES and x.dtype in OF_BLAS and x.flags.c_contiguous:
+            return x @ _ones(xp, x.dtype)[:terms]  # a dot product of each row, a third of the time of numpy.sum
         if short or sums_in_pairs(x, axes):
             return sum_in_own_dtype(xp, x, axes)
     dtype, acc_dtype = sum_dtypes(xp, (x.dtype,))
@@ -241,10 +246,15 @@ def _sum_run(xp: Namespace, rows: Array) -> Array:
     """
     if not library(xp).openblas:
         return sum_in_own_dtype(xp, rows, rows.ndim - 2)
-    ones = _ONES.get(rows.dtype)
+    return _ones(xp, rows.dtype)[: rows.shape[-2]] @ rows
+
+
+def _ones(xp: Namespace, dtype: Any) -> Array:
+    """Return MOST_ONES ones, which are kept."""
+    ones = _ONES.get(dtype)
     if ones is None:
-        ones = _ONES[rows.dtype] = xp.ones(2 * SUM_ROWS, dtype=rows.dtype)
-    return ones[: rows.shape[-2]] @ rows
+        ones = _ONES[dtype] = xp.ones(MOST_ONES, dtype=dtype)
+    return ones
 
 
 def sum_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any) -> Array:
