@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import weakref
@@ -29,6 +30,7 @@ from helpers.formats import (
 )
 
 import fc_arrayapi as fc
+from fc_arrayapi._files import mapped
 from fc_arrayapi._files import open as open_module
 from fc_arrayapi._files.formats import open_path
 
@@ -390,15 +392,40 @@ def test_blocks_that_are_no_views_count_in_the_plan(backend, tmp_path, x, write,
 
 
 @pytest.mark.parametrize("write", [write_npy, write_safetensors])
-def test_blocks_share_a_mapping_while_one_is_held(backend, tmp_path, x, write):
-    source = open_path(str(write(tmp_path, x)))
-    blocks = [source[start : start + 100, :] for start in (0, 300)]
-    first, second = (block.base.base for block in blocks)
+def test_a_file_is_mapped_once_and_let_go_when_it_is_replaced(backend, tmp_path, x, write):
+    def mapping_of(array):
+        return array.base.base
+
+    path = str(write(tmp_path, x))
+    source = open_path(path)
+    first = mapping_of(source[0:100, :])
     assert isinstance(first, np.memmap)
-    assert first is second
+    assert mapping_of(open_path(path)[300:400, :]) is first
     mapping = weakref.ref(first)
-    del blocks, first, second
+    del first
+    assert mapping() is not None  # for the next pass
+    other = tmp_path / "other"
+    other.mkdir()
+    os.replace(str(write(other, x + 1)).partition("::")[0], path.partition("::")[0])
+    np.testing.assert_array_equal(open_path(path)[0:100, :], x[:100] + 1)
     assert mapping() is None
+
+
+def test_the_mapping_of_a_file_that_was_removed_goes_with_the_next_one(backend, tmp_path, x):
+    mapping = weakref.ref(open_path(str(write_npy(tmp_path, x)))[0:9, :].base.base)
+    (tmp_path / "x.npy").unlink()
+    assert mapping() is not None
+    open_path(str(write_safetensors(tmp_path, x)))[0:9, :]
+    assert mapping() is None
+
+
+def test_the_files_that_are_mapped_are_not_too_many(backend, tmp_path, x, monkeypatch):
+    monkeypatch.setattr(mapped, "MOST_MAPPED", 3)
+    for number in range(5):
+        np.save(tmp_path / f"{number}.npy", x)
+        open_path(str(tmp_path / f"{number}.npy"))[0:9, :]
+        open_path(str(tmp_path / "0.npy"))[0:9, :]
+    assert [path.name for path in mapped._MAPPED] == ["3.npy", "4.npy", "0.npy"]
 
 
 def test_numbers_that_are_not_aligned_are_copied_once(backend, tmp_path, x):

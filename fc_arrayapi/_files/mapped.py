@@ -6,20 +6,71 @@ slowly: dW of a block took six times as long. So a block that is not aligned is 
 
 from __future__ import annotations
 
+import os
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from weakref import WeakValueDictionary
+from typing import Any, Literal
 
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .disk import open_file
-from .source import Source, check_unchanged, is_bfloat16
+from .source import Source, check_unchanged, file_state, is_bfloat16
 
-# By path and state. A mapping lives as long as a block of it, so mostly for a pass: each new one costs its page tables
-# again, and the end of one stops the other threads for a moment.
-_MAPPINGS: WeakValueDictionary[tuple[Path, tuple[int, int]], NumPyArray] = WeakValueDictionary()
+# Mapped files by path, with what they were: the most recently used last. A mapping takes address space and no memory,
+# and page tables, which later passes find again. It holds the disk space of a file that was removed, so it goes when
+# its path leads elsewhere and another file is mapped, or when MOST_MAPPED others were used since.
+_MAPPED: OrderedDict[Path, tuple[tuple[int, ...], NumPyArray]] = OrderedDict()
+# On Windows a mapped file can't be replaced.
+MOST_MAPPED = 0 if os.name == "nt" else 64
+_LOCK = threading.Lock()
+
+
+def mapped_file(path: Path, state: tuple[int, int]) -> NumPyArray:
+    """Return the bytes of a file, mapped once in a process.
+
+    Raises
+    ------
+    ValueError
+        If the file is not what it was when its `file_state` was taken.
+    """
+    check_unchanged(path, state)
+    identity = _identity(path)
+    with _LOCK:
+        found = _MAPPED.get(path)
+        if found is not None and found[0] == identity:
+            _MAPPED.move_to_end(path)
+            return found[1]
+    with open_file(path) as file:
+        mapped = np.memmap(file, np.uint8, "r")
+    with _LOCK:
+        _MAPPED[path] = identity, mapped
+        _MAPPED.move_to_end(path)
+        for other in [other for other, (was, _) in _MAPPED.items() if _identity(other) != was]:
+            del _MAPPED[other]
+        while len(_MAPPED) > MOST_MAPPED:
+            _MAPPED.popitem(last=False)
+    return mapped
+
+
+def _free_in_child() -> None:
+    """Take a new lock in a forked process: a thread that it does not have may have held the old one."""
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_in_child)
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, *file_state(status)
 
 
 class MappedArray(Source):
@@ -55,7 +106,7 @@ class MappedArray(Source):
         dtype: np.dtype[Any],
         offset: int,
         strides: tuple[int, ...] | None = None,
-        order: str = "C",
+        order: Literal["C", "F"] = "C",
         bfloat16: bool = False,
     ) -> None:
         self.path, self._state = path, state
@@ -74,12 +125,7 @@ class MappedArray(Source):
         return 0 if self._aligned else 1
 
     def __getitem__(self, index: Any) -> NumPyArray:
-        check_unchanged(self.path, self._state)
-        mapped = _MAPPINGS.get((self.path, self._state))
-        if mapped is None:
-            with open_file(self.path) as file:
-                mapped = _MAPPINGS[self.path, self._state] = np.memmap(file, np.uint8, "r")
-        order: Any = self._order
+        mapped, order = mapped_file(self.path, self._state), self._order
         array: NumPyArray = np.ndarray(self.shape, self.dtype, mapped, self._offset, self._strides, order)
         block = np.asarray(array[index])
         return block if self._aligned else np.array(block)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from operator import mul
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, NamedTuple, TypeVar
+from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -114,7 +114,7 @@ class NpyFile(MappedArray):
         with open_file(path) as file:
             header = read_npy_header(file, str(path), os.fstat(file.fileno()).st_size)
             state = file_state(os.fstat(file.fileno()))
-        order = "F" if header.fortran_order else "C"
+        order: Literal["C", "F"] = "F" if header.fortran_order else "C"
         super().__init__(
             path, state, str(path), header.shape, header.dtype, header.offset, order=order, bfloat16=bfloat16
         )
