@@ -50,7 +50,7 @@ def test_every_format_has_the_same_batch(tmp_path):
     def show(line, passing=False):
         said.append(line)
 
-    for kind in FORMATS.keys() - {"s3"}:  # which takes a server
+    for kind in [kind for kind in FORMATS if kind != "s3"]:  # which takes a server
         for again in (False, True):
             names = write_batch(tmp_path, images, labels, lift, rows, kind, show)
             assert ("reusing" in said[-1]) == again

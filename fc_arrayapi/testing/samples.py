@@ -66,7 +66,7 @@ def check_samples(
     -----
     The tolerance is 8 eps sqrt(n), where n is the length of the sums: C S for norms and inner
     products, and the number of rows for the weighted sum. It is relative to the norms of what is
-    multiplied: |x_t| |dy_t| for each position, summed.
+    multiplied, the sum over positions t of ``|x_t| |dy_t|``.
 
     Examples
     --------
