@@ -112,11 +112,13 @@ class RowCast:
         Of the buffer.
     axis : int
         The axis of the rows.
+    copy : bool
+        Copy rows of the dtype too, so that they can be written to.
     """
 
-    def __init__(self, array: NumPyArray, rows: int, dtype: Any, axis: int = 0) -> None:
+    def __init__(self, array: NumPyArray, rows: int, dtype: Any, axis: int = 0, copy: bool = False) -> None:
         self._axis, self._buffer = axis % array.ndim, None
-        if array.dtype != dtype:
+        if copy or array.dtype != dtype:
             shape = list(array.shape)
             shape[axis] = min(rows, shape[axis])
             self._buffer = np.empty(shape, dtype)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .._arrays import namespace
+from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
+from .._arrays.numpy_kernels import RowCast
 from . import checks, sample_checks
 from .linear import column_of_weights, rows
 from .summation import PARTIAL_ELEMENTS, pairwise, rows_cast_at_once, sum_products, sum_rows
 
 _WHERE = "moments"
+
+# Returns rows in the dtype of the sums.
+Cast: TypeAlias = Callable[[Array], Array]
 
 
 class Sums(NamedTuple):
@@ -65,12 +71,16 @@ def check_moments(X: Array, T: Array | None, sample_weight: Array | None, dtype:
 
 
 def _sums(xp: Namespace, arrays: tuple[Array, ...], has_T: bool, dtype: Any) -> Sums:
-    leaf = partial(_of_run, xp, has_T, dtype)
     n, C = arrays[0].shape
     S = arrays[1].shape[1] if has_T else 0
+    leaf_rows = max(rows_cast_at_once(C + S), C)  # adding (C, C) to others takes little beside its product
+    if library(xp).openblas:
+        casts: list[Cast] = [RowCast(array, leaf_rows, dtype) for array in arrays]
+    else:
+        casts = [partial(_cast, xp, dtype)] * len(arrays)
+    leaf = partial(_of_run, xp, has_T, dtype, casts)
     if not isinstance(n, int) or n == 0:
         return leaf(*arrays)
-    leaf_rows = max(rows_cast_at_once(C + S), C)  # adding (C, C) to others takes little beside its product
     if C * (C + S) <= PARTIAL_ELEMENTS // 8:
         total: Sums = pairwise(leaf, arrays, leaf_rows)
         return total
@@ -80,9 +90,13 @@ def _sums(xp: Namespace, arrays: tuple[Array, ...], has_T: bool, dtype: Any) -> 
     return total
 
 
-def _of_run(xp: Namespace, has_T: bool, dtype: Any, X: Array, *others: Array) -> Sums:
+def _cast(xp: Namespace, dtype: Any, array: Array) -> Array:
+    return cast(xp, array, dtype)
+
+
+def _of_run(xp: Namespace, has_T: bool, dtype: Any, casts: Sequence[Cast], *arrays: Array) -> Sums:
     """Return the sums over a run of rows."""
-    x, *cast_others = (cast(xp, array, dtype) for array in (X, *others))
+    x, *cast_others = (in_dtype(array) for in_dtype, array in zip(casts, arrays, strict=True))
     t = cast_others[0] if has_T else None
     w = cast_others[-1] if len(cast_others) > has_T else None
     # One array times itself: NumPy sees that, and its BLAS computes half of the symmetric result.

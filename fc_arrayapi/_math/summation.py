@@ -303,17 +303,25 @@ def sum_weighted_products(xp: Namespace, left: Array, right: Array, weights: Arr
     The narrower matrix is weighted, a run of rows at a time.
     """
     (n, c), s = left.shape, right.shape[1]
+    own, narrower = library(xp), min(c, s)
+    run = COPIED_ROWS if own.slices_copy else max(rows_cast_at_once(narrower), narrower // 4)
+    writable = RowCast(right if s <= c else left, run, acc_dtype, copy=True) if own.openblas else None
+
+    def weighted(rows: Array, weights: Array) -> Array:
+        weights = cast(xp, weights, acc_dtype)
+        if writable is None:
+            return weights * cast(xp, rows, acc_dtype)
+        rows = writable(rows)
+        rows *= weights
+        return rows
 
     def leaf(left: Array, right: Array, weights: Array) -> Array:
-        weights = cast(xp, weights, acc_dtype)
         if s <= c:
-            return sum_products(xp, left, weights * cast(xp, right, acc_dtype), acc_dtype)
-        return sum_products(xp, weights * cast(xp, left, acc_dtype), right, acc_dtype)
+            return sum_products(xp, left, weighted(right, weights), acc_dtype)
+        return sum_products(xp, weighted(left, weights), right, acc_dtype)
 
     if not isinstance(n, int):
         return leaf(left, right, weights)
-    narrower = min(c, s)
-    run = COPIED_ROWS if library(xp).slices_copy else max(rows_cast_at_once(narrower), narrower // 4)
     total: Array = pairwise(leaf, (left, right, weights), run)
     return total
 
