@@ -81,7 +81,10 @@ def _norms(xp: Namespace, x: Array, d: Array, dW: bool, dB: bool) -> Array:
         features = _squares(xp, x, x, False)
         return xp.sqrt(features + 1 if dB else features) * xp.sqrt(_squares(xp, d, d, False))
     if 2 * t * t < c * s:
-        squares = _in_runs(xp, lambda x, d: _of_grams(xp, x, d, dB), (x, d), t * (c + s) + 3 * t * min(t, _rows(xp, t)))
+        _, acc_dtype = sum_dtypes(xp, (x.dtype, d.dtype))
+        is_cast = not x.dtype == d.dtype == acc_dtype
+        held = 3 * t * min(t, _rows(xp, t)) + (t * (c + s) if is_cast else 0)
+        squares = _in_runs(xp, lambda x, d: _of_grams(xp, x, d, dB), (x, d), held)
     else:
         squares = _in_runs(xp, lambda x, d: _direct(xp, x, d, dB), (x, d), c * s)
     return xp.sqrt(xp.where(squares > 0, squares, 0 * squares))
@@ -101,16 +104,18 @@ def _of_grams(xp: Namespace, x: Array, d: Array, dB: bool) -> Array:
     t, rows = x.shape[1], _rows(xp, x.shape[1])
     turned_x, turned_d = transposed(xp, x), transposed(xp, d)
     total: Any = None
-    terms: Any = None
+    squares: Any = None
     for row in range(0, max(1, t), rows):
         some = slice(row, min(row + rows, t))
         gram = product(xp, x[:, some, :], turned_x, False)
         parts = (gram + 1 if dB else gram) * product(xp, d[:, some, :], turned_d, False)
-        sums = sum_axes(xp, parts, (1, 2)), sum_axes(xp, xp.abs(parts), (1, 2))
-        total, terms = sums if total is None else (total + sums[0], terms + sums[1])
+        flat = xp.reshape(parts, (parts.shape[0], parts.shape[1] * t))
+        sums = sum_axes(xp, flat, (1,)), _squares(xp, flat, flat, False)
+        total, squares = sums if total is None else (total + sums[0], squares + sums[1])
     values_known = library(xp).values_known
     if values_known is None or values_known(total):
-        cancelled = total < CANCELLED * terms
+        # T times the root of the sum of squares of T x T terms is at least the sum of their absolute values.
+        cancelled = total < CANCELLED * t * xp.sqrt(squares)
         if bool(xp.any(cancelled)):
             found = _in_runs(xp, lambda x, d: _direct(xp, x, d, dB), (x, d), x.shape[2] * d.shape[2])
             return xp.where(cancelled, found, total)
