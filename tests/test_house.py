@@ -31,7 +31,7 @@ OPTIONAL = [
 ]  # fmt: skip
 # What the standard's 2022.12 version has, of what a namespace is asked for here.
 STANDARD = {
-    "abs", "any", "astype", "asarray", "broadcast_to", "concat", "empty", "eye", "float32", "isdtype", "matmul",
+    "any", "astype", "asarray", "broadcast_to", "concat", "empty", "eye", "float32", "isdtype", "matmul",
     "matrix_transpose", "multiply", "ones", "permute_dims", "reshape", "result_type", "sqrt", "sum", "where", "zeros",
 }  # fmt: skip
 

@@ -1,4 +1,7 @@
-"""The store through which arrays in object stores are read: unchanged objects, and chunks that stay in their size."""
+"""The store through which arrays in object stores are read: unchanged objects, and chunks that stay in their size.
+
+It is a class of zarr's, so zarr_objects.py imports this file when an array is opened, and not before.
+"""
 
 from __future__ import annotations
 

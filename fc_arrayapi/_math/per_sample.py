@@ -178,7 +178,7 @@ def _dots(xp: Namespace, x: Array, d: Array, xq: Array, dq: Array, dW: bool, dB:
 
 
 def _in_runs(xp: Namespace, function: Callable[..., Array], arrays: tuple[Array, ...], elements: int) -> Array:
-    """Apply a function to a few samples at a time, for each of which it holds so many numbers; join the results."""
+    """Apply a function to a few samples at a time and join the results; for one sample it holds `elements` numbers."""
     n, run = arrays[0].shape[0], max(1, _elements(xp) // max(1, elements))
     if not isinstance(n, int) or n <= run:
         return function(*arrays)
