@@ -219,10 +219,15 @@ def from_bits(array: NumPyArray, xp: Namespace, *, device: Any = None) -> Array:
     if array.dtype == np.uint16:
         if hasattr(xp, "bfloat16"):
             return from_numpy(array, xp, device=device).view(xp.bfloat16)
-        array = array.astype(np.uint32)
-        array <<= 16
-        array = array.view(np.float32)
+        array = widened(array)
     return from_numpy(array, xp, device=device)
+
+
+def widened(bits: NumPyArray) -> NumPyArray:
+    """Return bfloat16 numbers as float32, of which they are the upper half."""
+    wide = bits.astype(np.uint32)
+    wide <<= np.uint32(16)
+    return wide.view(np.float32)
 
 
 def is_real_floating(xp: Namespace, dtype: Any) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
+from .._arrays.namespace import widened
 from .source import Source
 
 
@@ -79,10 +80,3 @@ def check_dtype(dtype: Any) -> np.dtype[Any]:
             f"float32, which holds each of its numbers"
         )
     return wanted
-
-
-def widened(bits: NumPyArray) -> NumPyArray:
-    """Return bfloat16 numbers as float32, of which they are the upper half."""
-    wide = bits.astype(np.uint32)
-    wide <<= np.uint32(16)
-    return wide.view(np.float32)

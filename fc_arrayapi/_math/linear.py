@@ -115,7 +115,7 @@ def backward(
     x, dy = rows(xp, X), rows(xp, dY)
     dX = _product_with_transpose(xp, dy, W) if "dX" in needs else None
     if dX is not None and weights is not None:
-        dX = weigh(xp, dX, weights)
+        dX = _weigh(xp, dX, weights)
     return (
         None if dX is None else unrows(xp, dX, X),
         _grad_weight(xp, x, dy, acc_dtype, weights) if "dW" in needs else None,
@@ -154,7 +154,7 @@ def _weights(where: str, xp: Namespace, sample_weight: Array | None, name: str, 
     return column_of_weights(xp, sample_weight, array)
 
 
-def weigh(xp: Namespace, dX: Array, weights: Array) -> Array:
+def _weigh(xp: Namespace, dX: Array, weights: Array) -> Array:
     """Multiply the rows of a fresh dX by their weights, in place where the library can."""
     return _in_place(operator.imul, operator.mul, dX, cast(xp, weights, dX.dtype))
 
