@@ -52,6 +52,12 @@ def forward(X: ArrayT, W: StandardArray, B: StandardArray | None = None) -> Arra
         For a wrong rank, sizes that differ (an axis of size 1 never broadcasts), or
         arrays on several devices.
 
+    Warns
+    -----
+    UserWarning
+        If blocks of a Dask Y are larger than ``array.chunk-size``, 128 MiB by default, and those
+        of X are not: which `rows` to open X with.
+
     Examples
     --------
     >>> import numpy as np

@@ -16,7 +16,8 @@ from ._arrays.text import size_text
 from ._arrays.types import StandardArray
 from ._dask import blocks, inspect, unify_chunks
 from ._dask import linear as layer_on_dask
-from ._files.open import BLOCK_BYTES, source_of
+from ._files.default_rows import BLOCK_BYTES
+from ._files.open import source_of
 from ._math import checks
 from ._math.equations import AXES, GRADIENTS, axis_label, result_dtype, sum_dtypes
 from ._math.summation import Schedule, rows_cast_at_once, schedule

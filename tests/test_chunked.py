@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from helpers.assertions import ComputedError, assert_array, lacks, nothing_computes, refused
@@ -311,9 +313,9 @@ def test_a_pass_casts_each_block_once(backend, rng, narrow):
 
 
 def test_the_batch_keeps_its_blocks_beside_a_wide_weight(backend):
-    Y = fc.forward(lazy_zeros(backend, 10**6, 64, chunks=(10**4, 64)), np.ones((64, 4096), "float32"))
-    assert Y.numblocks == (100, 1)
-    assert count_tasks(Y) <= 300
+    Y = fc.forward(lazy_zeros(backend, 10**6, 64, chunks=(8000, 64)), np.ones((64, 4096), "float32"))
+    assert Y.numblocks == (125, 1)
+    assert count_tasks(Y) <= 375
 
 
 @pytest.mark.parametrize("rows", [700, 1500, 300, 50, 10000])
@@ -325,3 +327,24 @@ def test_a_batch_in_other_blocks_is_aligned(backend, rows):
     grads = fc.backward(x, W4, dy)
     assert grads.dX.chunks[0] == x.chunks[0]
     assert count_tasks(*grads) <= 1.5 * aligned + count_tasks(dy.rechunk((1000, 5)))
+
+
+@pytest.mark.only("dask.array")
+def test_a_block_of_many_outputs_is_warned_of(backend):
+    import dask
+    import dask.array as da
+
+    X, W = da.ones((100, 2), chunks=(50, 2)), np.ones((2, 30))
+    with dask.config.set({"array.chunk-size": "2400 B"}):  # 10 rows of Y
+        with pytest.warns(
+            UserWarning, match=r"forward: a block of Y has shape \(50, 30\) and 11.7 KiB.*rows=10,"
+        ) as caught:
+            fc.forward(X, W)
+        assert caught[0].filename == __file__
+        with pytest.warns(UserWarning, match=r"grad_input: a block of dX .* open dY with rows=10,"):
+            fc.grad_input(X, W.T)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fc.forward(X.rechunk({0: 10}), W)
+            fc.forward(da.ones((200, 30), chunks=(100, 30)), W.T)  # blocks of X are large too
+            fc.forward(X[:, :1][X[:, 0] > 0], W[:1])  # of unknown size

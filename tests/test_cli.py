@@ -201,7 +201,7 @@ def test_plan_prints_the_plan(run, files, backend):
 
 @dask_only
 def test_dY_is_opened_in_the_blocks_of_X(run, files, backend, monkeypatch):
-    monkeypatch.setattr("fc_arrayapi._files.open.BLOCK_BYTES", 96)  # 3 rows of X, but 4 rows of dY
+    monkeypatch.setattr("fc_arrayapi._files.default_rows.BLOCK_BYTES", 96)  # 3 rows of X, but 4 rows of dY
     printed = run("plan X.npy --weights layer.npz --dY dY.npy")[1]
     assert "blocks of X  3 of 96 bytes\n" in printed
     assert "dY has" not in printed

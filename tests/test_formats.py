@@ -30,8 +30,7 @@ from helpers.formats import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import mapped
-from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files import default_rows, mapped
 from fc_arrayapi._files.formats import open_path
 
 pytestmark = [pytest.mark.only("dask.array"), pytest.mark.needs("the_disk")]
@@ -208,7 +207,7 @@ def test_complex_numbers_do_not_lose_a_part(backend, tmp_path, x):
 
 
 def test_default_blocks_count_float16_as_it_is_computed(backend, tmp_path, monkeypatch, x):
-    monkeypatch.setattr(open_module, "BLOCK_BYTES", 250 * 8 * 4)
+    monkeypatch.setattr(default_rows, "BLOCK_BYTES", 250 * 8 * 4)
     for dtype, rows in (("float32", 250), ("float16", 250), ("float64", 125), ("int8", 1000)):
         assert fc.open_array(write_npy(tmp_path, x.astype(dtype))).chunks[0][0] == rows
     assert fc.open_array(tmp_path / "x.npy", dtype="float32").chunks[0][0] == 250
@@ -333,7 +332,7 @@ def test_groups_that_are_larger_than_a_block_are_warned_of(backend, tmp_path, x,
     fc.open_array(path)  # without a warning
     with pytest.warns(UserWarning, match=f"rows=300 cannot be kept.*{rows:,} rows.*{advice}"):
         fc.open_array(path, rows=300)
-    monkeypatch.setattr(open_module, "BLOCK_BYTES", 300 * 8 * 4)
+    monkeypatch.setattr(default_rows, "BLOCK_BYTES", 300 * 8 * 4)
     with pytest.warns(UserWarning, match=f"{rows:,} rows.*{advice}"):
         opened = opens_as(path, x)
     assert max(opened.chunks[0]) == rows

@@ -17,7 +17,7 @@ from helpers.assertions import lacks, refused
 from helpers.hostile import LONGEST, MEGABYTE, X, memory_below, npy
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files import default_rows
 from fc_arrayapi._files import zarr as zarr_files
 from fc_arrayapi._files.formats import open_path
 
@@ -152,7 +152,7 @@ def test_both_formats_of_zarr_in_one_folder(tmp_path):
 def test_a_number_of_blocks_that_dask_does_not_hold(backend, tmp_path):
     path = tmp_path / "x.zarr"
     zarr.create_array(path, shape=(10**9, 4), dtype="f8", chunks=(2, 4))
-    facts = "1000000000 rows", "2", f"{open_module.MOST_BLOCKS} blocks"
+    facts = "1000000000 rows", "2", f"{default_rows.MOST_BLOCKS} blocks"
     with memory_below(50 * MEGABYTE), refused(ValueError, str(path), *facts):
         fc.open_array(path, rows=3)
     npy_path = tmp_path / "x.npy"
@@ -556,9 +556,9 @@ def test_a_header_of_version_3_is_read(backend, tmp_path):
 @pytest.mark.only("dask.array")
 @pytest.mark.needs("the_disk")
 def test_as_many_blocks_as_dask_can_hold(backend, tmp_path):
-    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "int8", (open_module.MOST_BLOCKS + 1, 1))
-    assert fc.open_array(tmp_path / "x.npy", rows=2).numblocks == (open_module.MOST_BLOCKS // 2 + 1, 1)
-    with refused(ValueError, str(tmp_path / "x.npy"), str(open_module.MOST_BLOCKS), "increase rows"):
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "int8", (default_rows.MOST_BLOCKS + 1, 1))
+    assert fc.open_array(tmp_path / "x.npy", rows=2).numblocks == (default_rows.MOST_BLOCKS // 2 + 1, 1)
+    with refused(ValueError, str(tmp_path / "x.npy"), str(default_rows.MOST_BLOCKS), "increase rows"):
         fc.open_array(tmp_path / "x.npy", rows=1)
 
 

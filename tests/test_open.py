@@ -29,8 +29,9 @@ from helpers.formats import (
 )
 
 import fc_arrayapi as fc
-from fc_arrayapi._files import open as open_module
+from fc_arrayapi._files import default_rows
 from fc_arrayapi._files.formats import open_path
+from fc_arrayapi._files.mapped import MappedArray
 from fc_arrayapi._files.npy import read_npy_header
 
 ROWS = np.arange(6.0).reshape(2, 3)
@@ -92,12 +93,31 @@ def test_fortran_order_and_other_byte_orders(backend, tmp_path, x):
 
 
 @pytest.mark.only("dask.array")
-def test_blocks_hold_128_mebibytes_by_default(backend, tmp_path):
-    array = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (2**17, 512))  # 256 MiB, sparse
-    del array
-    assert fc.open_array(tmp_path / "x.npy").chunks == ((2**16, 2**16), (512,))
-    zarr.create_array(tmp_path / "x.zarr", shape=(2**17, 512), dtype="float32", chunks=(50_000, 512))
-    assert fc.open_array(tmp_path / "x.zarr").chunks == ((50_000, 50_000, 2**17 - 100_000), (512,))
+@pytest.mark.parametrize(
+    ("shape", "dtype", "rows"),
+    [
+        ((2**17, 1024), "float32", 8192),  # 32 MiB, so that Y with 1,000 outputs is no larger
+        ((2**17, 1024), "float16", 8192),
+        ((20_000, 4096), "float32", 2500),  # 8 blocks of equal size, where 64 MiB would give 5
+        ((20_000, 4096), "float16", 1250),  # half the bytes of float32, since each block is cast
+        ((10**6, 128), "float32", 31_250),  # narrow rows
+        ((10**6, 10), "float32", 31_250),  # targets, in the same blocks
+        ((10**6,), "int64", 31_250),
+        ((3000, 256), "float32", 3000),  # a small file
+        ((3000, 4096), "float32", 375),  # 47 MiB: work for eight threads
+        ((4 * 10**8, 16), "float32", 40_000),  # 10,000 blocks, where 32,768 rows would give more
+        ((10**9, 768), "float32", 43_676),  # 3 TB: 128 MiB at most
+    ],
+)
+def test_rows_of_a_block_by_default(backend, tmp_path, shape, dtype, rows):
+    assert default_rows.default_rows(MappedArray(tmp_path, (0, 0), "x", shape, np.dtype(dtype), 0)) == rows
+
+
+@pytest.mark.only("dask.array")
+def test_blocks_of_copies_are_whole_chunks_of_up_to_32_mebibytes(backend, tmp_path):
+    for chunk, rows in ((1000, 6000), (50_000, 50_000), (7000, 7000)):
+        zarr.create_array(tmp_path / "x.zarr", shape=(2**17, 512), dtype="float32", chunks=(chunk, 512), overwrite=True)
+        assert fc.open_array(tmp_path / "x.zarr").chunks[0][0] == rows
 
 
 @pytest.mark.only("dask.array")
@@ -115,7 +135,7 @@ def test_blocks_hold_128_mebibytes_by_default(backend, tmp_path):
     ],
 )
 def test_blocks_are_of_equal_size_by_default(backend, tmp_path, monkeypatch, rows, zarr_chunk, expected):
-    monkeypatch.setattr(open_module, "BLOCK_BYTES", 300 * 8 * 8 + 5)
+    monkeypatch.setattr(default_rows, "BLOCK_BYTES", 300 * 8 * 8 + 5)
     zarr.create_array(tmp_path / "x.zarr", shape=(rows, 8), dtype="float64", chunks=(zarr_chunk, 8))
     assert fc.open_array(tmp_path / "x.zarr").chunks == (expected, (8,))
 
@@ -124,7 +144,7 @@ def test_blocks_are_of_equal_size_by_default(backend, tmp_path, monkeypatch, row
 @pytest.mark.parametrize(("lengths", "rows"), [((600, 300, 70), 300), ((600, 250, 500), 270), ((100, 100), 200)])
 def test_blocks_end_with_the_files_of_a_folder(backend, tmp_path, monkeypatch, lengths, rows):
     """Blocks that are views by default stay so, and only those that are not are of about equal size."""
-    monkeypatch.setattr(open_module, "BLOCK_BYTES", 300 * 8 * 8)
+    monkeypatch.setattr(default_rows, "BLOCK_BYTES", 300 * 8 * 8)
     for number, length in enumerate(lengths):
         np.save(tmp_path / f"{number}.npy", np.ones((length, 8)))
     assert fc.open_array(tmp_path).chunks[0][0] == rows

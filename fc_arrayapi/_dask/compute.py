@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from .._arrays.namespace import Array
-from . import cluster
+from . import cluster, one_task
 from .blas_threads import ONE_BLAS_THREAD, threadpoolctl
 from .blocks import dask_array
 from .progress import of_threads
@@ -65,11 +65,12 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     order = _kinds_together(collections)
     ordered = [collections[k] for k in order]
     client = cluster.client_of(ordered)
-    if client is not None:
-        results = cluster.compute_on(client, ordered, progress)
-    else:
-        with ONE_BLAS_THREAD, _living_pool(ordered), of_threads() if progress else nullcontext():
-            results = dask.compute(*ordered)
+    with one_task.joined():
+        if client is not None:
+            results = cluster.compute_on(client, ordered, progress)
+        else:
+            with ONE_BLAS_THREAD, _living_pool(ordered), of_threads() if progress else nullcontext():
+                results = dask.compute(*ordered)
     by_place = dict(zip(order, results, strict=True))
     return tuple(repack([by_place[k] for k in range(len(order))]))
 

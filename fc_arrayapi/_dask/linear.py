@@ -21,7 +21,7 @@ from .._math.sample_checks import check_sample_weight
 from . import blockwise
 from .blocks import has_unknown_blocks, lift
 from .blockwise import Output
-from .unify_chunks import Operand, align, whole_features
+from .unify_chunks import Operand, align, warn_of_wide_blocks, whole_features
 
 
 def axes(name: str, batch_axes: int) -> tuple[str, ...]:
@@ -45,6 +45,12 @@ def forward(X: Array, W: Array, B: Array | None) -> Array:
     """Return Y, with the batch chunks of X."""
     xp = checks.check_forward(X, W, B)
     n = X.ndim - 1
+    Y = _forward(xp, X, W, B, n)
+    warn_of_wide_blocks("forward", operand("Y", Y, n), operand("X", X, n))
+    return Y
+
+
+def _forward(xp: Namespace, X: Array, W: Array, B: Array | None, n: int) -> Array:
     x, w = whole_features("forward", [operand("X", X, n), operand("W", lift("W", W, X), n)])
     if B is None:
         return _product(in_memory.forward, promoted(xp, [x, w]), axes("Y", n))
@@ -60,7 +66,9 @@ def forward(X: Array, W: Array, B: Array | None) -> Array:
 def grad_input(dY: Array, W: Array) -> Array:
     """Return dX, with the batch chunks of dY."""
     checks.check_grad_input(dY, W)
-    return _grad_input("grad_input", dY, W)
+    dX, n = _grad_input("grad_input", dY, W), dY.ndim - 1
+    warn_of_wide_blocks("grad_input", operand("dX", dX, n), operand("dY", dY, n))
+    return dX
 
 
 def grad_weight(X: Array, dY: Array, sample_weight: Array | None, *, acc_dtype: Any) -> Array:

@@ -147,6 +147,23 @@ def limit_product(operands: Sequence[Operand], output: Sequence[str]) -> list[Op
     return operands
 
 
+def warn_of_wide_blocks(where: str, result: Operand, batch: Operand) -> None:
+    """Warn of blocks that pass Dask's array.chunk-size because a row of the result is wider than one of the batch."""
+    if result.array.numblocks[-1] > 1 or batch.array.numblocks[-1] > 1:  # `whole_features` says how many rows
+        return
+    largest, limit = _block_bytes(result.array), _chunk_size()
+    if not (largest > limit and largest > _block_bytes(batch.array)):  # unknown sizes are neither
+        return
+    rows = max(1, int(max(batch.array.chunks[0]) * limit // largest))
+    warnings.warn(
+        f"{where}: a block of {result.name} has shape {shape_text(tuple(map(max, result.array.chunks)))} and "
+        f"{size_text(largest)}, more than Dask's array.chunk-size of {size_text(limit)}, in every thread: open "
+        f"{batch.name} with rows={rows}, or call {batch.name}.rechunk({{0: {rows}}}) before",
+        UserWarning,
+        stacklevel=_callers_level(),
+    )
+
+
 def _even_parts(block: int, most: int) -> list[int]:
     """Cut a block into parts of nearly equal size, none larger than `most`."""
     count = max(1, -(-block // most))

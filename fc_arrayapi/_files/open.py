@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,17 +13,12 @@ from .._arrays.namespace import Array, keep
 from .._dask import blocks
 from .._dask.blocks import DaskArray
 from .converted import check_dtype, converted
+from .default_rows import MOST_BLOCKS, default_rows, is_too_large
 from .disk import AnyPath
 from .source import Source
 
 if TYPE_CHECKING:
     from .opened import OpenArray
-
-BLOCK_BYTES = 128 * 2**20
-
-# Dask takes 80 bytes and 2 us for each block as soon as the array is created, and metadata may claim any number. These
-# are 25 TB by default.
-MOST_BLOCKS = 200_000
 
 # The file that an array of this name reads; no data, but a path and a shape.
 _SOURCES: dict[str, Source] = {}
@@ -86,8 +80,10 @@ def open_array(
         a numpy.memmap or a view of one, an h5py.Dataset, or a zarr.Array in any store: what is
         read later is its file or its objects.
     rows : int, optional
-        Rows in a block; by default blocks of at most 128 MiB, 16 MiB of an array in an object
-        store, and about equal size, with float16 counted as the float32 in which it is computed.
+        Rows in a block; by default at most 8,192, of up to 64 MiB where blocks are views and of
+        32 MiB elsewhere, up to 32,768 of rows below 1 KiB, more where there would be over 10,000
+        blocks, and 16 MiB of an array in an object store; of about equal size, with float16
+        counted as the float32 in which it is computed.
         Rounded down to whole chunks of a Zarr array (whole shards, if it has any) or HDF5
         dataset, and to whole row groups, so that each is read once; to one chunk, with a
         warning, if that has more rows.
@@ -156,14 +152,14 @@ def open_array(
     else:
         source, path = open_list(path, dtype, storage_options)
     chunk = min(source.rows_at_once, source.shape[0])
-    if (chunk > 1 and chunk * _row_bytes(source) > BLOCK_BYTES) if rows is None else rows < chunk:
+    if (chunk > 1 and is_too_large(source, chunk)) if rows is None else rows < chunk:
         kept = "blocks are large" if rows is None else f"rows={rows} cannot be kept"
         warnings.warn(
             f"{path}: {kept}: each chunk of the file spans {chunk:,} rows, and blocks have as many, so that each chunk "
             f"is read once: {source.in_smaller_chunks}",
             stacklevel=2,
         )
-    rows = _default_rows(source) if rows is None else int(rows)
+    rows = default_rows(source) if rows is None else int(rows)
     in_a_block = rows if source.in_groups else max(1, rows // source.rows_at_once) * source.rows_at_once
     if source.shape[0] > MOST_BLOCKS * in_a_block:
         raise ValueError(
@@ -178,31 +174,3 @@ def open_array(
 def source_of(array: Array) -> Source | None:
     """Return the file that an array of `open_array` reads; None for any other array."""
     return _SOURCES.get(array.name)
-
-
-def _row_bytes(source: Source) -> int:
-    """Return the bytes of a row as it is computed: float16 goes through float32."""
-    itemsize = source.dtype.itemsize
-    return (max(4, itemsize) if source.dtype.kind == "f" else itemsize) * math.prod(source.shape[1:])
-
-
-def _default_rows(source: Source) -> int:
-    """Return the rows of blocks of at most 128 MiB and about equal size, so that all threads have equal work."""
-    row_bytes, step = _row_bytes(source), source.rows_at_once
-    steps = max(1, math.ceil(source.shape[0] / step))
-    block_bytes = source.block_bytes or BLOCK_BYTES
-    if source.in_groups:
-        return max(1, block_bytes // row_bytes) if row_bytes else steps * step
-    most = max(1, block_bytes // row_bytes // step) if row_bytes else steps
-    equal = math.ceil(steps / math.ceil(steps / most))
-    if equal < most and _views(source, most * step) and not _views(source, equal * step):
-        return most * step  # blocks that end with the files of a folder
-    return equal * step
-
-
-def _views(source: Source, rows: int) -> bool:
-    """Say whether blocks of this many rows are views of a file."""
-    N = source.shape[0]
-    if MOST_BLOCKS * rows < N:
-        return False
-    return source.copies([min(rows, N - start) for start in range(0, N, rows)] or [0]) == 0

@@ -126,6 +126,7 @@ NOT_TESTED = {
         **NO_AUTOGRAD,
         **NO_BFLOAT16,
         "the_disk": "what lies on the disk, and the memory that a block takes, are the same under query planning",
+        "joined_tasks": "Dask joins the tasks of expressions in its own way",
         "other_sources": "Dask makes no arrays of zarr, h5py, Delayed and chosen names under query planning",
         **(CAN_DEADLOCK if sys.version_info < (3, 12) else {}),
     },

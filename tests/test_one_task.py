@@ -1,0 +1,120 @@
+"""The tasks of a block: joined into one, in an order that is known before they run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+import fc_arrayapi as fc
+from fc_arrayapi._dask import one_task
+from fc_arrayapi._dask.one_task import Steps, optimize
+
+pytestmark = [pytest.mark.only("dask.array"), pytest.mark.needs("joined_tasks")]
+BLOCKS = 6
+
+
+@pytest.fixture
+def files(tmp_path, rng):
+    np.save(tmp_path / "x.npy", rng.normal(size=(60, 4)))
+    np.save(tmp_path / "t.npy", rng.normal(size=(60, 3)))
+    np.save(tmp_path / "w.npy", rng.normal(size=(4, 3)))
+    return tmp_path
+
+
+def gradients(files, dtype=None, target_rows=10):
+    X = fc.open_array(files / "x.npy", rows=10, dtype=dtype)
+    T = fc.open_array(files / "t.npy", rows=target_rows).rechunk({0: 10})
+    W = np.load(files / "w.npy")
+    return fc.backward(X, W, fc.forward(X, W) - T, needs=("dW", "dB"))[1:]
+
+
+def tasks_by_kind(graph):
+    return Counter(str(key[0] if isinstance(key, tuple) else key).rsplit("-", 1)[0] for key in graph)
+
+
+def optimized(*arrays):
+    import dask
+
+    with one_task.joined():
+        return dict(dask.optimize(*arrays)[0].__dask_graph__())
+
+
+@pytest.mark.parametrize("target_rows", [10, 30])
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_a_block_is_read_and_computed_in_one_task(backend, files, dtype, target_rows):
+    kinds = tasks_by_kind(optimized(*gradients(files, dtype, target_rows)))
+    read = kinds.pop("array", 0)  # W, and the two blocks of T that three tasks each take a part of
+    assert read <= 1 + (60 // target_rows if target_rows > 10 else 1)
+    sums = sum(count for kind, count in kinds.items() if "add" in kind)
+    assert sums <= BLOCKS + 1
+    assert kinds["keep"] + kinds["keep-_add-partial"] == BLOCKS
+
+
+def test_results_are_those_of_dasks_own_graph(backend, files):
+    import dask
+
+    lazy = gradients(files, "float32", 30)
+    for ours, dasks in zip(fc.compute(*lazy), dask.compute(*lazy), strict=True):
+        np.testing.assert_array_equal(ours, dasks)
+
+
+def test_a_block_that_several_results_take_is_read_once(backend, files, monkeypatch):
+    from fc_arrayapi._files.mapped import MappedArray
+
+    reads, read = [], MappedArray.__getitem__
+    monkeypatch.setattr(MappedArray, "__getitem__", lambda self, index: reads.append(index) or read(self, index))
+    X = fc.open_array(files / "x.npy", rows=10)
+    fc.compute(fc.forward(X, np.load(files / "w.npy")), fc.grad_weight(X, X), X)
+    assert len(reads) == BLOCKS
+
+
+def test_sums_of_two_blocks_stay_tasks_of_their_own(backend, files):
+    """Two threads can compute the two terms."""
+    import dask.array as da
+
+    x = da.ones((2, 3), chunks=(1, 3)) + 1
+    graph = optimized(x[:1] + x[1:])
+    assert len(graph) >= 3
+
+
+@pytest.mark.parametrize(
+    "setting", [{"optimization.fuse.active": False}, {"array_optimize": lambda graph, keys: graph}]
+)
+def test_a_callers_own_optimization_stays(backend, files, setting):
+    import dask
+
+    with dask.config.set(setting):
+        before = dict(dask.config.config)
+        with one_task.joined():
+            assert dask.config.config == before
+
+
+def test_steps_drop_each_result_after_its_last_use():
+    """So that Y is not held while dW is computed from dY."""
+    held = {}
+
+    def task(key, *dependencies):
+        class Task:
+            def __call__(self, results):
+                held[key] = set(results)
+                return key
+
+        made = Task()
+        made.key, made.dependencies = key, frozenset(dependencies)
+        return made
+
+    tasks = {each.key: each for each in (task("dW", "dY", "X"), task("dY", "Y", "T"), task("Y", "X"), task("T"))}
+    assert Steps.of(tasks, "dW", ("X",))("x") == "dW"
+    assert held["dY"] == {"X", "Y", "T"}
+    assert held["dW"] == {"X", "dY"}
+
+
+def test_a_graph_without_arrays_of_the_layer(backend):
+    import dask.array as da
+
+    x = da.arange(12, chunks=3)
+    graph = optimize(x.dask, x.__dask_keys__())
+    assert len(graph) == 4
+    assert fc.compute((x + 1).sum(), {"a": [x[::-1].max()]}) == (78, {"a": [11]})
