@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import math
 import platform
 import sys
@@ -123,7 +125,10 @@ def _check(given: argparse.Namespace) -> int:
 def _plan(given: argparse.Namespace) -> int:
     with _running_on(given):
         X, dY = _open(given)
-        print(fc.plan(X, _layer(given).W, dY))
+        layer = _layer(given)
+        results = {"Y": fc.forward(X, layer.W)} if dY is None else fc.backward(X, layer.W, dY)._asdict()
+        plan = fc.plan(results, measure=given.measure)
+        print(json.dumps(dataclasses.asdict(plan)) if given.json else plan)
     return OK
 
 
@@ -267,6 +272,8 @@ def _parser() -> argparse.ArgumentParser:
         " X.npy --weights layer.npz", " X.npy --weights layer.npz --dY dY.npy --rows 10000",
     )  # fmt: skip
     own.add_argument("--dY", metavar="dY", help="plan the pass for dX, dW and dB")
+    own.add_argument("--measure", action="store_true", help="estimate the time too, from a block read and a product")
+    own.add_argument("--json", action="store_true", help="print one line of JSON")
     _add_batch(own)
     own = command(
         "forward", _forward, "write Y = XW + B, block by block",

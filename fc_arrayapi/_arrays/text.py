@@ -76,3 +76,31 @@ def with_article(word: str) -> str:
 
 def _qualified(kind: type) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
+def flops_text(flops: int) -> str:
+    """Write a number of flops with 3 digits and a unit: ``20.5 GFLOP``."""
+    number = float(flops)
+    for unit in ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"):
+        if number < 1000 or unit == "PFLOP":
+            break
+        number /= 1000
+    return f"{number:.3g} {unit}"
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a time with two digits, in the unit that people would use."""
+    if seconds < 1:
+        return f"{1000 * seconds:.2g} ms"
+    return (
+        f"{seconds:.2g} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def count_text(number: int, noun: str) -> str:
+    """Write a number, with commas, and its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

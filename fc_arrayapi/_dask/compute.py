@@ -8,13 +8,13 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from .._arrays.namespace import Array
-from . import cluster, one_task
+from . import cluster, one_task, planned
 from .blas_threads import ONE_BLAS_THREAD, threadpoolctl
 from .blocks import dask_array
 from .progress import of_threads
 
 
-def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
+def compute(*arrays: Array, progress: bool = False, memory_limit: float | str | None = None) -> tuple[Any, ...]:
     """Compute several lazy results in one pass over the data they share.
 
     Each block of X and dY is read once for all results, and while the pass runs BLAS uses
@@ -30,6 +30,10 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     progress : bool
         Show the progress bar of Dask or distributed. In a log, print a line for each tenth of the
         tasks, at most one a second.
+    memory_limit : int or str, optional
+        Bytes, or a text such as ``"2 GB"``, that the pass may take beside what is there. A pass
+        that would take more by its `plan` does not start. On a cluster the default is what its
+        workers have; elsewhere there is none.
 
     Returns
     -------
@@ -40,6 +44,8 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     ------
     ImportError
         If threadpoolctl is not installed, and something is lazy.
+    ValueError
+        If the pass would pass `memory_limit`: with the `rows` of a block that fit.
     Exception
         Any exception of a block: ValueError where unknown sizes turn out to differ, OSError
         where a file cannot be read.
@@ -61,6 +67,14 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
     collections, repack = dask.base.unpack_collections(*arrays)
     if not collections:
         return arrays
+    planned.check_memory(collections, False, memory_limit)
+    return tuple(repack(run(collections, progress)))
+
+
+def run(collections: Sequence[Any], progress: bool = False) -> Sequence[Any]:
+    """Compute lazy values in one pass, and return their results in the same order."""
+    import dask
+
     threadpoolctl()
     order = _kinds_together(collections)
     ordered = [collections[k] for k in order]
@@ -72,7 +86,7 @@ def compute(*arrays: Array, progress: bool = False) -> tuple[Any, ...]:
             with ONE_BLAS_THREAD, _living_pool(ordered), of_threads() if progress else nullcontext():
                 results = dask.compute(*ordered)
     by_place = dict(zip(order, results, strict=True))
-    return tuple(repack([by_place[k] for k in range(len(order))]))
+    return [by_place[k] for k in range(len(order))]
 
 
 # The process in which this was imported; in a child that was forked from it, the threads of Dask's pool do not run.

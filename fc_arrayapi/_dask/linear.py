@@ -112,7 +112,7 @@ def backward(
         dB = _grad_bias(where, xp, compared, acc_dtype, weights)
         return [dX, _grad_weight(xp, operands, acc_dtype, weights), dB]
     arrays = {"X": X, "dY": dY}
-    term = partial(_both_sums, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
+    term = partial(in_memory.grad_weight_and_bias, acc_dtype=sum_dtypes(xp, (X.dtype, dY.dtype), acc_dtype)[1])
     outputs = [Output(axes(result, n), result_dtype(xp, result, arrays)) for result in ("dW", "dB")]
     return [dX, *blockwise.contract(term, [*promoted(xp, operands), *weights], *outputs)]
 
@@ -169,14 +169,6 @@ def _product(func: Callable[..., Array], operands: list[Operand], output: tuple[
         func = partial(blockwise.in_dtype, func, acc_dtype)
     (product,) = blockwise.contract(func, operands, Output(output, dtype))
     return product
-
-
-def _both_sums(X: Array, dY: Array, *weights: Array, acc_dtype: Any) -> tuple[Array, Array]:
-    """Return one block's parts of dW and dB, not rounded."""
-    return (
-        in_memory.grad_weight(X, dY, *weights, acc_dtype=acc_dtype, rounded=False),
-        in_memory.grad_bias(dY, *weights, acc_dtype=acc_dtype, rounded=False),
-    )
 
 
 def _checked_dY(X: Array, dY: Array) -> Array:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from .._arrays.namespace import Array
 from .._math import moments as in_memory
+from .._math.costs import Cost, Sized, costs, rows_and_features
 from . import blocks, blockwise
 from .blockwise import Output
 from .linear import operand, weights_of
@@ -33,6 +36,15 @@ def moments(X: Array, T: Array | None, sample_weight: Array | None, dtype: Any) 
     return in_memory.Sums(*[found.get(name) for name in in_memory.Sums._fields])
 
 
+def _cost(has_T: bool, dtype: Any, X: Sized, *others: Sized) -> Cost:
+    """State the cost: casts of a run of rows, and the products of one beside the sum."""
+    (n, c), s = rows_and_features(X), others[0].shape[-1] if has_T else 0
+    run = in_memory.rows_of_run(c + s, c)
+    itemsize = np.dtype(dtype).itemsize
+    return Cost(2 * n * c * (c + s), (min(n, run) * (1 + (len(others) > has_T)) + 2 * c) * (c + s) * itemsize)
+
+
+@costs(_cost)
 def _of_block(has_T: bool, dtype: Any, X: Array, *others: Array) -> tuple[Array, ...]:
     """Return the sums of one block, with the sizes of its arrays compared."""
     T = others[0] if has_T else None

@@ -71,12 +71,12 @@ def _one_task(last: Any, joined_with: Mapping[Any, Sequence[Any]], tasks: Graph)
         chain[key] = tasks[key]
         found += joined_with.get(key, ())
     if len(chain) == 1:
-        return _with_order(tasks[last])
+        return with_order(tasks[last])
     inputs = tuple({other: None for task in chain.values() for other in task.dependencies if other not in chain})
     return Task(last, Steps.of(chain, last, inputs), *map(TaskRef, inputs))
 
 
-def _with_order(task: Any) -> Any:
+def with_order(task: Any) -> Any:
     """Return a task that Dask joined from several with the order of its steps; any other as it is."""
     from dask._task_spec import Task, _execute_subgraph
 
@@ -121,7 +121,7 @@ class Steps:
         drops: list[tuple[Any, ...]] = [()] * len(order)
         for other, place in last_use.items():
             drops[place] += (other,)
-        return cls([(_with_order(tasks[key]), done) for key, done in zip(order, drops, strict=True)], tuple(inputs))
+        return cls([(with_order(tasks[key]), done) for key, done in zip(order, drops, strict=True)], tuple(inputs))
 
     def __call__(self, *values: Any) -> Any:
         """Run the tasks and return the result of the last one."""

@@ -9,7 +9,7 @@ from typing import Any, Never
 
 from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
-from .._dask import blas_threads, blocks, compute
+from .._dask import blas_threads, blocks, compute, planned
 from .disk import is_url, target_path
 from .result import PYTHON, Options, Result, write_block
 
@@ -21,6 +21,7 @@ def store(
     overwrite: bool = False,
     progress: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    memory_limit: float | str | None = None,
 ) -> None:
     """Write lazy arrays to files or object stores, all in one pass over the data, block by block.
 
@@ -63,6 +64,8 @@ def store(
     storage_options : dict, optional
         How to reach the addresses, in fsspec's names, as in `open_array`. Credentials travel to
         the tasks, and are in no name, fingerprint or message.
+    memory_limit : int or str, optional
+        Bytes that the pass may take, as in `compute`.
 
     Raises
     ------
@@ -101,7 +104,14 @@ def store(
     if more:
         call = _as_a_mapping((targets, *more))
         raise TypeError(f"store takes one mapping of paths to lazy arrays, and options by name: {call}")
-    write(targets, resume=resume, overwrite=overwrite, progress=progress, storage_options=storage_options)
+    write(
+        targets,
+        resume=resume,
+        overwrite=overwrite,
+        progress=progress,
+        storage_options=storage_options,
+        memory_limit=memory_limit,
+    )
 
 
 def write(
@@ -111,11 +121,13 @@ def write(
     overwrite: bool,
     progress: bool,
     storage_options: Mapping[str, Any] | None = None,
+    memory_limit: float | str | None = None,
     options: Options = PYTHON,
 ) -> None:
     """Do what `store` does, with the options in messages as `options` writes them."""
     results = _check_targets(targets, storage_options, options)
     blas_threads.threadpoolctl()
+    planned.check_memory([result.array for result in results], True, memory_limit)
     with contextlib.ExitStack() as stack:
         for result in results:
             stack.callback(result.close)
@@ -135,9 +147,9 @@ def _run(results: Sequence[Result], overwrite: bool, progress: bool, options: Op
     ]
     try:
         if any(result.finished for result in results):
-            compute.compute(blocks.only_blocks(written, [result.missing for result in unfinished]), progress=progress)
+            compute.run([blocks.only_blocks(written, [result.missing for result in unfinished])], progress)
         else:
-            compute.compute(*written, progress=progress)
+            compute.run(written, progress)
     except BaseException as error:
         lost = next(filter(None, (result.lost() for result in unfinished)), None)
         if isinstance(error, FileNotFoundError) and lost is not None:

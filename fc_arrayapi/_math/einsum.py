@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from .._arrays.namespace import Array, Namespace, keep
 from .._arrays.numpy_kernels import HALVES
 from .._arrays.text import shape_text, with_article
 from .checks import check_devices
+from .costs import RUN_BYTES, Cost, Sized
 from .equations import sum_dtypes
 from .lowering import Step, lower
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
@@ -53,6 +55,15 @@ def einsum(
     for positions, text in find_path(equation, operands, optimize, memory_limit):
         remaining.append(lower(text)(xp, *[remaining.pop(position) for position in positions], each))
     return remaining[0] if each or not rounded else namespace.cast(xp, remaining[0], sum_dtypes(xp, (dtype,))[0])
+
+
+def cost_of_step(step: str, *operands: Sized) -> Cost:
+    """State the cost of an equation of one or two operands, and copies whose axes are in the order of BLAS."""
+    labels = "".join(step.partition("->")[0].split(","))
+    sizes = dict(zip(labels, [size for x in operands for size in x.shape], strict=True))
+    flops = (2 if len(operands) > 1 else 1) * math.prod(sizes.values())
+    copies = [math.prod(x.shape) * x.dtype.itemsize for x in operands if len(x.shape) > 2]
+    return Cost(flops, RUN_BYTES + sum(copies))
 
 
 def write_into(out: Array, subscripts: str, operands: tuple[Array, ...], *how: Any) -> Array:

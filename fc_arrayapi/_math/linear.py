@@ -6,11 +6,13 @@ For a Dask batch the answer is NotImplemented.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
+from .._arrays.numpy_kernels import HALVES
 from . import fits
 from .checks import (
     check_acc_dtype,
@@ -21,10 +23,11 @@ from .checks import (
     check_grad_input,
     check_grad_weight,
 )
+from .costs import RUN_BYTES, Cost, Sized, costs, rows_and_features
 from .equations import FORWARD, GRAD_INPUT, GRAD_WEIGHT, sum_dtypes
 from .lowering import lower
 from .sample_checks import check_sample_weight
-from .summation import sum_products, sum_rows, sum_weighted_products
+from .summation import PLAIN_ROWS, held_by_sum, sum_products, sum_rows, sum_weighted_products
 
 # From this many elements on, B is added to Y in place.
 IN_PLACE_ELEMENTS = 2**16
@@ -32,6 +35,29 @@ IN_PLACE_ELEMENTS = 2**16
 _product, _product_with_transpose, _sum_of_products = lower(FORWARD), lower(GRAD_INPUT), lower(GRAD_WEIGHT)
 
 
+def _cost_of_product(first: Sized, W: Sized, *others: Sized) -> Cost:
+    """State the cost of Y, or of dX, from a block of X or dY."""
+    (n, k), dtypes = rows_and_features(first), {first.dtype, W.dtype}
+    made = math.prod(W.shape) // max(1, k)
+    in_runs = len(dtypes) > 1 or first.dtype in HALVES
+    held = RUN_BYTES + math.prod(W.shape) * 4 if in_runs else 0
+    return Cost((2 * k + len(others)) * n * made, held + (3 * n * made * 4 if k > PLAIN_ROWS else 0))
+
+
+def _cost_of_sum(X: Sized, dY: Sized, *weights: Sized, **options: Any) -> Cost:
+    """State the cost of dW."""
+    (n, c), (_, s) = rows_and_features(X), rows_and_features(dY)
+    narrow = weights or X.dtype != dY.dtype or X.dtype in HALVES
+    return Cost(2 * n * c * s, held_by_sum(n, c, s, X.dtype.itemsize) + (RUN_BYTES if narrow else 0))
+
+
+def _cost_of_bias(dY: Sized, *weights: Sized, **options: Any) -> Cost:
+    """State the cost of dB: sums of runs of rows."""
+    n, s = rows_and_features(dY)
+    return Cost(n * s, n * s * 4 // 64 if dY.dtype not in HALVES else RUN_BYTES)
+
+
+@costs(_cost_of_product)
 def forward(X: Array, W: Array, B: Array | None = None) -> Array:
     """Return Y = XW + B."""
     xp = fits.forward(X, W, B)
@@ -50,6 +76,7 @@ def forward(X: Array, W: Array, B: Array | None = None) -> Array:
     return Y if X.ndim == 2 else unrows(xp, Y, X)
 
 
+@costs(_cost_of_product)
 def grad_input(dY: Array, W: Array) -> Array:
     """Return dX."""
     xp = fits.grad_input(dY, W)
@@ -63,6 +90,7 @@ def grad_input(dY: Array, W: Array) -> Array:
     return unrows(xp, _product_with_transpose(xp, rows(xp, dY), W), dY)
 
 
+@costs(_cost_of_sum)
 def grad_weight(
     X: Array, dY: Array, sample_weight: Array | None = None, *, acc_dtype: Any = None, rounded: bool = True
 ) -> Array:
@@ -79,6 +107,7 @@ def grad_weight(
     return _grad_weight(xp, rows(xp, X), rows(xp, dY), check_acc_dtype(xp, acc_dtype), weights, rounded)
 
 
+@costs(_cost_of_bias)
 def grad_bias(dY: Array, sample_weight: Array | None = None, *, acc_dtype: Any = None, rounded: bool = True) -> Array:
     """Return dB; `rounded` as in `grad_weight`."""
     xp = fits.grad_bias(dY)
@@ -211,3 +240,16 @@ def _in_place(in_place: Callable[..., Array], anew: Callable[..., Array], array:
         return in_place(array, other)
     except RuntimeError:  # of torch.func.vmap
         return anew(array, other)
+
+
+def _cost_of_both(X: Sized, dY: Sized, *weights: Sized, **options: Any) -> Cost:
+    return Cost(*map(sum, zip(_cost_of_sum(X, dY, *weights), _cost_of_bias(dY, *weights), strict=True)))
+
+
+@costs(_cost_of_both)
+def grad_weight_and_bias(X: Array, dY: Array, *weights: Array, acc_dtype: Any) -> tuple[Array, Array]:
+    """Return dW and dB of one block of a batch, not rounded."""
+    return (
+        grad_weight(X, dY, *weights, acc_dtype=acc_dtype, rounded=False),
+        grad_bias(dY, *weights, acc_dtype=acc_dtype, rounded=False),
+    )

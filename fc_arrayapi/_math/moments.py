@@ -73,7 +73,7 @@ def check_moments(X: Array, T: Array | None, sample_weight: Array | None, dtype:
 def _sums(xp: Namespace, arrays: tuple[Array, ...], has_T: bool, dtype: Any) -> Sums:
     n, C = arrays[0].shape
     S = arrays[1].shape[1] if has_T else 0
-    leaf_rows = max(rows_cast_at_once(C + S), C)  # adding (C, C) to others takes little beside its product
+    leaf_rows = rows_of_run(C + S, C)
     if library(xp).openblas:
         casts: list[Cast] = [RowCast(array, leaf_rows, dtype) for array in arrays]
     else:
@@ -88,6 +88,11 @@ def _sums(xp: Namespace, arrays: tuple[Array, ...], has_T: bool, dtype: Any) -> 
     for row in range(leaf_rows, n, leaf_rows):
         total += leaf(*(array[row : min(row + leaf_rows, n), :] for array in arrays))
     return total
+
+
+def rows_of_run(elements: int, C: int) -> int:
+    """Return the rows of a run: 4 MiB in float64, but so many that adding (C, C) takes little beside its product."""
+    return max(rows_cast_at_once(2 * elements), C)
 
 
 def _cast(xp: Namespace, dtype: Any, array: Array) -> Array:

@@ -8,12 +8,14 @@ matrices of positions, ``"tc,uc->tu"`` of X and ``"ts,us->tu"`` of dY (Goodfello
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
 from . import sample_checks
+from .costs import Cost, Sized, costs, rows_and_features
 from .equations import sum_dtypes
 from .lowering import lower
 from .products import product
@@ -29,6 +31,32 @@ CANCELLED = 1e-3
 _of_each_sample, _squares, _bias = lower("ntc,nts->ncs"), lower("nc,nc->n"), lower("nts->ns")
 
 
+def _cost_of_norms(X: Sized, dY: Sized, *, sample_axes: int, **options: Any) -> Cost:
+    """State the cost: Gram matrices or one gradient after the other, in runs of samples."""
+    (n, c), (_, s) = rows_and_features(X), rows_and_features(dY)
+    t = math.prod(X.shape[sample_axes:-1])
+    if t == 1:
+        return Cost(2 * n * (c + s), _in_run(X, n, 4))
+    one = 3 * t * t if 2 * t * t < c * s else c * s
+    return Cost(2 * n * min(c * s, t * (c + s)), _in_run(X, n // max(1, t), one))
+
+
+def _cost_of_dots(X: Sized, dY: Sized, Xq: Sized, dYq: Sized, *, sample_axes: int, **options: Any) -> Cost:
+    (n, c), (_, s) = rows_and_features(X), rows_and_features(dY)
+    q, t, u = math.prod(Xq.shape[:sample_axes]), *(math.prod(x.shape[sample_axes:-1]) for x in (X, Xq))
+    if t == u == 1:
+        return Cost(2 * n * q * (c + s), _in_run(X, n, 3 * q))
+    if c * s * (t + q) < t * u * q * (c + s):
+        return Cost(2 * n * c * s * (1 + q), _in_run(X, n // max(1, t), c * s) + _in_run(X, q, c * s) * 2)
+    return Cost(2 * n * u * q * (c + s), _in_run(X, n // max(1, t), t * (c + s) + 3 * t * u * q))
+
+
+def _in_run(X: Sized, samples: int, elements: int) -> int:
+    """Return the bytes that `_in_runs` holds of so many numbers for each sample."""
+    return min(samples * elements, max(ELEMENTS, elements)) * max(4, int(X.dtype.itemsize))
+
+
+@costs(_cost_of_norms)
 def norms(X: Array, dY: Array, needs: Sequence[str], sample_axes: int) -> Any:
     """Return the norm of each sample's gradient; NotImplemented for a Dask batch."""
     if is_lazy(X):
@@ -43,6 +71,7 @@ def norms(X: Array, dY: Array, needs: Sequence[str], sample_axes: int) -> Any:
     return xp.reshape(cast(xp, found, dtype), X.shape[:sample_axes])
 
 
+@costs(_cost_of_dots)
 def dots(X: Array, dY: Array, Xq: Array, dYq: Array, needs: Sequence[str], sample_axes: int) -> Any:
     """Return the inner product of each sample's gradient with that of each query; NotImplemented for a Dask batch."""
     if is_lazy(X):

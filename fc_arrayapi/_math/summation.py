@@ -141,6 +141,16 @@ def _in_leaves(turned: bool, c: int, s: int, run_rows: int, least_leaf_rows: int
     return Schedule(turned, leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once)))
 
 
+def held_by_sum(rows: int, c: int, s: int, itemsize: int) -> int:
+    """Return the bytes that `sum_products` of NumPy matrices holds beside its result."""
+    cut = _numpy_schedule(rows, c, s, 1)
+    if not cut.leaf_rows:
+        return 0
+    leaves = -(-rows // cut.leaf_rows)
+    products = min(rows, cut.leaf_rows) // max(1, cut.run_rows)
+    return (products + (leaves.bit_length() if leaves > 1 else 0)) * c * s * itemsize
+
+
 def sum_axes(xp: Namespace, x: Array, axes: tuple[int, ...], rounded: bool = True) -> Array:
     """Sum an array over axes.
 

@@ -1,0 +1,160 @@
+"""What a pass takes: its tasks run in Dask's order on so many threads, on blocks of which only the sizes are known."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import one_task
+from .block_sizes import Block, Memory, run
+
+# How long a task seems to take, to see which run at the same time: a float32 product, a pass over memory, Dask.
+FLOPS, BYTES, TASK = 2e10, 3e9, 2e-4
+
+
+@dataclass
+class Costs:
+    """The costs of a pass."""
+
+    tasks: int
+    blocks: int
+    flops: int
+    elements: int  # bytes that element by element steps go through
+    bytes_read: int
+    bytes_written: int
+    peak: int
+    fixed: int  # part of the peak that does not depend on the rows of a block
+    rows: int  # of the largest block
+    widest: int  # bytes of the largest matrix of a product
+    sources: list[Any]  # the arrays that are read, with the largest of their blocks
+    unknown: tuple[str, ...]  # functions of which no size is known
+
+
+def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> Costs:
+    """Return the costs of computing collections in one pass.
+
+    Parameters
+    ----------
+    collections : sequence
+        Dask arrays, and other collections of Dask.
+    written : sequence of bool
+        Whether each goes to a file, block by block, or stays in memory.
+    threads : int
+        Threads of a worker.
+    """
+    import dask
+    from dask.core import flatten
+    from dask.order import order
+
+    with one_task.joined():
+        optimized = dask.optimize(*collections)
+    graph: dict[Any, Any] = {}
+    kept: set[Any] = set()
+    asked: set[Any] = set()
+    for collection, to_file in zip(optimized, written, strict=True):
+        graph.update(collection.__dask_graph__())
+        keys = set(flatten(collection.__dask_keys__()))
+        asked |= keys
+        kept |= set() if to_file else keys
+    graph = _tasks(graph)
+    memory = Memory()
+    peak, by_rows = _simulate(graph, order(graph), asked, kept, threads, memory)
+    sizes = [getattr(x, "nbytes", 0) for x in optimized]
+    sizes = [0 if size != size else int(size) for size in sizes]
+    joined = sum(
+        size
+        for x, size, to_file in zip(optimized, sizes, written, strict=True)
+        if not to_file and math.prod(getattr(x, "numblocks", ())) > 1
+    )
+    peak = max(peak, memory.now + joined)
+    sources = sorted(memory.sources.values(), key=lambda read: -read.nbytes * read.blocks)
+    rows = max((read.rows for read in sources), default=0)
+    return Costs(
+        tasks=sum(hasattr(task, "func") for task in graph.values()),
+        blocks=max((read.blocks for read in sources), default=0),
+        flops=memory.flops,
+        elements=memory.elements,
+        bytes_read=memory.read,
+        bytes_written=sum(sizes),
+        peak=peak,
+        fixed=peak - min(peak, by_rows),
+        rows=rows,
+        widest=memory.widest,
+        sources=sources,
+        unknown=tuple(memory.unknown),
+    )
+
+
+def _tasks(graph: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return a graph in Dask's form of today, with the order of the steps of each task."""
+    from dask._task_spec import convert_legacy_graph
+
+    return {key: one_task.with_order(task) for key, task in convert_legacy_graph(dict(graph)).items()}
+
+
+def _simulate(
+    graph: Mapping[Any, Any],
+    priority: Mapping[Any, int],
+    asked: set[Any],
+    kept: set[Any],
+    threads: int,
+    memory: Memory,
+) -> tuple[int, int]:
+    """Run the tasks; return the most bytes at a time, and how many of these are of blocks with as many rows as X."""
+    waiting = {key: set(task.dependencies) & graph.keys() for key, task in graph.items()}
+    uses: dict[Any, list[Any]] = {key: [] for key in graph}
+    for key, others in waiting.items():
+        for other in others:
+            uses[other].append(key)
+    left = {key: len(keys) for key, keys in uses.items()}
+    ready = [(priority[key], key) for key, others in waiting.items() if not others]
+    heapq.heapify(ready)
+    results: dict[Any, Any] = {}
+    running: list[tuple[float, int, Any, int]] = []
+    now, beside, peak, at_peak, number = 0.0, 0, 0, 0, 0
+
+    def finish(key: Any) -> None:
+        for other in waiting_on[key]:
+            left[other] -= 1
+            if not left[other] and other not in kept:
+                results.pop(other, None)
+        if not left[key] and key not in kept:
+            results.pop(key, None)
+        for user in uses[key]:
+            waiting[user].discard(key)
+            if not waiting[user]:
+                heapq.heappush(ready, (priority[user], user))
+
+    waiting_on = {key: tuple(others) for key, others in waiting.items()}
+    while ready or running:
+        while ready and len(running) < threads:
+            _, key = heapq.heappop(ready)
+            task = graph[key]
+            if not hasattr(task, "func"):
+                results[key] = task.value if hasattr(task, "value") else results[task.target]
+                finish(key)
+                continue
+            before, flops, passed = memory.now, memory.flops, memory.elements + memory.read
+            memory.most = before
+            results[key] = result = run(task, results, memory)
+            extra = memory.most - memory.now
+            seconds = TASK + (memory.flops - flops) / FLOPS + (memory.elements + memory.read - passed) / BYTES
+            number += 1
+            heapq.heappush(running, (now + seconds, number, key, extra))
+            beside += extra
+            if memory.now + beside > peak:
+                peak, at_peak = memory.now + beside, _of_rows(results) + beside
+            del result
+        if running:
+            now, _, key, extra = heapq.heappop(running)
+            beside -= extra
+            finish(key)
+    return peak, at_peak
+
+
+def _of_rows(results: Mapping[Any, Any]) -> int:
+    """Return the bytes of results that are no parts of a sum: arrays, where those are tuples or small."""
+    return sum(result.held for result in results.values() if isinstance(result, Block))

@@ -1,0 +1,195 @@
+"""The plan of a pass: its costs, what to change, and whether it fits a limit of memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._arrays.text import size_text
+from . import inspect
+from .pass_costs import Costs, costs
+
+# With many blocks below this size, the half millisecond that Dask spends on a block dominates.
+SMALL_BLOCK, MANY_BLOCKS = 2**22, 100
+LARGE_BLOCK = 2**30
+# A block of a file is at most this large by default.
+FEW_BLOCK = 2**26
+
+
+class Planned(NamedTuple):
+    """Costs, and what follows from them."""
+
+    costs: Costs
+    threads: int
+    seconds: float | None
+    warnings: tuple[str, ...]
+
+
+def plan_of(results: Sequence[Any], measure: bool = False) -> Planned:
+    """Plan a pass for what `compute` or `store` take."""
+    collections, written = _collections(results)
+    threads, limit = inspect.workers(*collections)
+    if not collections:
+        return Planned(Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], ()), threads, None, ())
+    found = costs(collections, written, threads)
+    advice = [*_source_advice(found, threads), *_unknown_advice(found)]
+    if limit is not None and found.peak > limit:
+        has = f"a worker has {size_text(limit)}"
+        advice.append(f"{_too_large(found, threads, has)}: {fewer_rows(found, limit)}")
+    return Planned(found, threads, _seconds(found, threads) if measure else None, tuple(advice))
+
+
+def check_memory(collections: Sequence[Any], written: bool, limit: Any) -> None:
+    """Raise if a pass would take more memory than a limit, or than the workers of its cluster have.
+
+    Raises
+    ------
+    ValueError
+        With the limit, the plan and the rows that fit.
+    """
+    from . import cluster
+
+    threads, workers = inspect.workers(*collections)
+    most = limit_of(limit) if limit is not None else workers if cluster.client_of(collections) is not None else None
+    if most is None:
+        return
+    found = costs(collections, [written] * len(collections), threads)
+    if found.peak > most:
+        has = f"a worker has {size_text(most)}" if limit is None else f"memory_limit is {limit!r}"
+        raise ValueError(f"{_too_large(found, threads, has)}: {fewer_rows(found, most)}")
+
+
+def limit_of(limit: Any) -> int:
+    """Return a limit in bytes, from a number or a text such as ``"2 GB"``."""
+    import dask.utils
+
+    try:
+        most = int(dask.utils.parse_bytes(limit)) if not isinstance(limit, bool) else -1
+    except (ValueError, TypeError, AttributeError):
+        most = -1
+    if most <= 0:
+        raise ValueError(f"memory_limit is {limit!r}: pass bytes, or a text such as '2 GB'")
+    return most
+
+
+def fewer_rows(found: Costs, limit: int) -> str:
+    """Say which rows of a block would fit."""
+    if not found.rows:
+        return "make the blocks of the arrays smaller"
+    by_rows = found.peak - found.fixed
+    rows = int(found.rows * 0.9 * (limit - found.fixed) / max(1, by_rows))
+    if rows < 1:
+        return (
+            f"its results and their sums alone take {size_text(found.fixed)}: give it more memory, or take the output "
+            f"features in parts, such as W[:, : S // 2]"
+        )
+    return _with_rows(found.sources[0], rows)
+
+
+def _with_rows(read: Any, rows: int) -> str:
+    """Write how to get blocks of so many rows."""
+    source = read.array
+    path = getattr(source, "path", None)
+    at_once = min(getattr(source, "rows_at_once", 1), source.shape[0]) if path is not None and source.shape else 1
+    if at_once > rows:
+        return (
+            f"each chunk of {_name(read)} spans {at_once:,} rows, and can only be read whole: write the file anew in "
+            f"chunks of {rows:,} rows, for example with fc.store({{'x.zarr': X.rechunk({{0: {rows}}})}})"
+        )
+    return f"open {_name(read)} with rows={rows}, or call X.rechunk({{0: {rows}}})"
+
+
+def _too_large(found: Costs, threads: int, has: str) -> str:
+    return (
+        f"the pass takes up to {size_text(found.peak)} with {threads} thread{'s' * (threads > 1)} and blocks of "
+        f"{found.rows:,} rows, and {has}"
+    )
+
+
+def _source_advice(found: Costs, threads: int) -> list[str]:
+    """Warn of unsuitable blocks of what is read."""
+    if not found.sources:
+        return []
+    read = found.sources[0]
+    block = max(read.nbytes, found.widest)
+    rows = max(1, int(read.rows * FEW_BLOCK // max(1, block)))
+    has = f"{_name(read)} has {read.blocks:,} block{'s' * (read.blocks > 1)}"
+    if block < SMALL_BLOCK and read.blocks > MANY_BLOCKS:
+        return [
+            f"blocks too small: {has} of {size_text(read.nbytes)}, and Dask's overhead for each takes longer than its "
+            f"product: {_with_rows(read, rows)}"
+        ]
+    if read.nbytes > LARGE_BLOCK:
+        return [f"blocks too large: {has} of {size_text(read.nbytes)}, {threads} at once: {_with_rows(read, rows)}"]
+    if read.blocks < threads and block > FEW_BLOCK:
+        return [
+            f"blocks too large: {has}, fewer than the {threads} threads of a worker: "
+            f"{_with_rows(read, max(1, -(-read.rows * read.blocks // threads)))}"
+        ]
+    return []
+
+
+def _unknown_advice(found: Costs) -> list[str]:
+    return [
+        f"{name}: what it returns and holds is not known: its result is counted as large as its argument, with one copy"
+        for name in found.unknown
+    ]
+
+
+def _name(read: Any) -> str:
+    path = getattr(read.array, "path", None)
+    return "X" if path is None else str(getattr(path, "name", path))
+
+
+def _collections(results: Sequence[Any]) -> tuple[list[Any], list[bool]]:
+    """Return the lazy values, and whether each is written to a file."""
+    import dask
+
+    collections: list[Any] = []
+    written: list[bool] = []
+    for result in results:
+        targets = isinstance(result, Mapping) or (
+            isinstance(result, list) and bool(result) and all(type(pair) is tuple and len(pair) == 2 for pair in result)
+        )
+        if targets:
+            result = list(result.values() if isinstance(result, Mapping) else [array for _, array in result])
+        found, _ = dask.base.unpack_collections(result)
+        collections += found
+        written += [targets] * len(found)
+    return collections, written
+
+
+def _seconds(found: Costs, threads: int) -> float:
+    """Estimate the time of a pass from one block read, one product and one step over elements, each made now."""
+    from .blas_threads import ONE_BLAS_THREAD
+
+    reading = 0.0
+    for read in found.sources:
+        if hasattr(read.array, "__getitem__"):
+            seconds = _time_of(lambda array=read.array, rows=read.rows: np.array(array[:rows], copy=True), 1)
+            reading += seconds / max(1, read.nbytes) * found.bytes_read * _share(found, read)
+    a, b = np.ones((1024, 512), np.float32), np.ones((512, 256), np.float32)
+    elements = np.ones(2**20, np.float32)
+    with ONE_BLAS_THREAD:
+        flops = 2 * a.shape[0] * b.size / _time_of(lambda: a @ b)
+    step = _time_of(lambda: np.exp(elements)) / 2 / elements.nbytes
+    overhead = 0.015 + 4e-4 * found.tasks
+    return overhead + (found.flops / flops + found.elements * step + reading) / threads
+
+
+def _share(found: Costs, read: Any) -> float:
+    total = sum(each.nbytes * each.blocks for each in found.sources)
+    return float(read.nbytes * read.blocks / max(1, total))
+
+
+def _time_of(function: Any, times: int = 5) -> float:
+    """Return the least time that a function takes, of several."""
+    least = float("inf")
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        least = min(least, time.perf_counter() - start)
+    return least
