@@ -103,16 +103,6 @@ def test_backward_says_the_same_of_an_array_in_the_same_words(backend, small_blo
     assert about == ["backward: X"] * ("dW" in needs) + ["backward: dY"]
 
 
-def test_plan_repeats_the_warnings_of_backward_once(backend, small_blocks):
-    x, dy = backend.asarray(X, chunks=(50, 2)), backend.asarray(dY, chunks=(50, 3))
-    with pytest.warns(UserWarning, match="rechunk") as caught:
-        fc.backward(x, W, dy)
-    assert [] in lacking(caught, "backward: X has 3 blocks", "axis c", "X.rechunk({0: 12, 1: -1})")
-    said = {str(warning.message) for warning in caught}
-    assert set(fc.plan(x, W, dy).warnings) == said
-    assert len(fc.plan(x, W, dy).warnings) == len(said)
-
-
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_float16_products_of_blocks_that_overflow_and_come_back_are_right(backend, small_blocks, size):
     x = np.full((40, 16), 256, "float16")

@@ -91,7 +91,7 @@ def flops_text(flops: int) -> str:
 def seconds_text(seconds: float) -> str:
     """Write a time with two digits, in the unit that people would use."""
     if seconds < 1:
-        return f"{1000 * seconds:.2g} ms"
+        return f"{1000 * seconds:.0f} ms"
     return (
         f"{seconds:.2g} s"
         if seconds < 100

@@ -19,6 +19,8 @@ import numpy as np
 from .._math.costs import cost_of
 from .one_task import Steps
 
+# What a reader holds beside a block comes from several threads, and the allocator keeps some of it.
+KEPT_BY_READERS = 1.5
 PRIMES = (3, 5, 7, 11, 13, 17, 19, 23)
 # Functions of these modules may be run on stand-ins; those of NumPy that read files are in dask.array alone.
 _KNOWN = re.compile(
@@ -67,22 +69,25 @@ class Memory:
     """Counts the bytes of blocks that are there, and the most that there were; and what is read and computed."""
 
     def __init__(self) -> None:
-        self.now = self.most = 0
+        self.now = self.most = self.largest = 0
         self.flops = self.elements = self.read = 0
         self.unknown: dict[str, None] = {}
-        self.sources: dict[str, Read] = {}
+        self.sources: dict[tuple[str, tuple[int, ...]], Read] = {}
         self.widest = 0
         self._kept: dict[Any, Any] = {}
 
     def take(self, nbytes: int) -> None:
         self.now += nbytes
         self.most = max(self.most, self.now)
+        self.largest = max(self.largest, nbytes)
 
     def call(self, function: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """Return the sizes of what a function returns."""
         name = getattr(function, "__name__", "")
         if name in ("getter", "getter_nofancy", "getter_inline", "getitem") and len(args) > 1:
             return self._part(args[0], args[1])
+        if name == "getitem_variadic":
+            return self._part(args[0], args[1:])
         if name in ("concatenate3", "concatenate_axes"):
             return self._joined(args[0])
         blocks = [value for value in _flat((args, options)) if isinstance(value, Block)]
@@ -95,9 +100,12 @@ class Memory:
         if not _is_known(function):
             return self._unknown(function, blocks)
         try:
-            return self._on_stand_ins(function, args, options)
+            made = self._on_stand_ins(function, args, options)
         except Exception:  # a stand-in that a function does not take
             return self._unknown(function, blocks)
+        if not blocks and isinstance(made, Block):  # what Dask makes, such as random numbers
+            self._count_source("X", None, made.shape, made.nbytes)
+        return made
 
     def _count_contraction(self, function: Any, blocks: Sequence[Block]) -> None:
         cost = cost_of(function, *blocks)
@@ -119,21 +127,25 @@ class Memory:
         if isinstance(array, Block):
             basic = all(isinstance(part, (int, np.integer, slice, type(None), type(...))) for part in _tuple(index))
             return Block(shape, array.dtype, self, base=array if basic else None)
-        return self._read(array, shape)
+        first = _tuple(index)[0] if shape and isinstance(index, (tuple, slice)) else None
+        return self._read(array, shape, first.start or 0 if isinstance(first, slice) else 0)
 
-    def _read(self, array: Any, shape: tuple[int, ...]) -> Block:
+    def _read(self, array: Any, shape: tuple[int, ...], start: int) -> Block:
         nbytes = math.prod(shape) * array.dtype.itemsize
         name = str(getattr(array, "path", type(array).__name__))
-        self.read += nbytes
-        self.sources.setdefault(name, Read(array)).add(shape, nbytes)
+        self._count_source(name, array, shape, nbytes)
         if isinstance(array, np.ndarray):
             return Block(shape, array.dtype, self, nbytes=0)
-        copies = array.copies([shape[0] if shape else 1]) if hasattr(array, "copies") else 1
-        beside = round(max(0, copies - 1) * nbytes)
+        copies = array.copies([shape[0] if shape else 1], start) if hasattr(array, "copies") else 1
+        beside = round(KEPT_BY_READERS * max(0, copies - 1) * nbytes)
         self.take(beside)
         block = Block(shape, array.dtype, self, nbytes=nbytes if copies else 0)
         self.take(-beside)
         return block
+
+    def _count_source(self, name: str, array: Any, shape: tuple[int, ...], nbytes: int) -> None:
+        self.read += nbytes
+        self.sources.setdefault((name, shape[1:]), Read(array)).add(shape, nbytes)
 
     def _joined(self, parts: Any) -> Any:
         shape, dtype, depth = _nested_shape(parts)
@@ -306,7 +318,7 @@ def _try(function: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> An
             stand_ins.append(np.zeros(tuple(map(small, value.shape)), value.dtype))
             return stand_ins[-1]
         if isinstance(value, np.ndarray):
-            return value[tuple(slice(small(size)) for size in value.shape)]
+            return np.zeros(tuple(map(small, value.shape)), value.dtype)
         if _is_shape(value):
             return tuple(map(small, value))
         if type(value) in (list, tuple):
@@ -334,7 +346,8 @@ def _try(function: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> An
         if not isinstance(result, (np.ndarray, np.generic)):
             return ("value", result)
         base = next((k for k, given in enumerate(stand_ins) if result is given or _is_view(result, given)), None)
-        return ("array", tuple(map(large, result.shape)), result.dtype, base)
+        one_number = isinstance(result, np.ndarray) and result.size > 1 and not any(result.strides)  # da.ones
+        return ("array", tuple(map(large, result.shape)), result.dtype, base, 0 if one_number else None)
 
     given, named = replaced(args), replaced(dict(options))
     with np.errstate(all="ignore"):
@@ -347,8 +360,8 @@ def _is_view(result: Any, given: Any) -> bool:
 
 def _made(found: Any, blocks: Sequence[Block], memory: Memory) -> Any:
     if isinstance(found, tuple) and found and found[0] == "array":
-        _, shape, dtype, base = found
-        return Block(shape, dtype, memory, base=None if base is None else blocks[base])
+        _, shape, dtype, base, nbytes = found
+        return Block(shape, dtype, memory, base=None if base is None else blocks[base], nbytes=nbytes)
     if isinstance(found, tuple) and found and found[0] == "value":
         return found[1]
     if isinstance(found, dict):

@@ -106,13 +106,13 @@ class Steps:
     def of(cls, tasks: Graph, last: Any, inputs: Iterable[Any]) -> Steps:
         """Order the tasks that lead to a key: what a task takes comes just before it."""
         order: list[Any] = []
-        seen, stack = set(), [(last, iter(tasks[last].dependencies))]
+        seen, stack = set(), [(last, iter(sorted(tasks[last].dependencies, key=str)))]
         while stack:
             key, others = stack[-1]
             for other in others:
                 if other in tasks and other not in seen:
                     seen.add(other)
-                    stack.append((other, iter(tasks[other].dependencies)))
+                    stack.append((other, iter(sorted(tasks[other].dependencies, key=str))))
                     break
             else:
                 stack.pop()

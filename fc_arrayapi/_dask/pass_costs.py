@@ -14,6 +14,9 @@ from .block_sizes import Block, Memory, run
 # How long a task seems to take, to see which run at the same time: a float32 product, a pass over memory, Dask.
 FLOPS, BYTES, TASK = 2e10, 3e9, 2e-4
 
+# What each thread and Dask take beside blocks.
+TASK_BYTES = 2**19
+
 
 @dataclass
 class Costs:
@@ -45,23 +48,15 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> 
     threads : int
         Threads of a worker.
     """
-    import dask
     from dask.core import flatten
     from dask.order import order
 
-    with one_task.joined():
-        optimized = dask.optimize(*collections)
-    graph: dict[Any, Any] = {}
+    graph, optimized = _optimized(collections)
     kept: set[Any] = set()
-    asked: set[Any] = set()
     for collection, to_file in zip(optimized, written, strict=True):
-        graph.update(collection.__dask_graph__())
-        keys = set(flatten(collection.__dask_keys__()))
-        asked |= keys
-        kept |= set() if to_file else keys
-    graph = _tasks(graph)
+        kept |= set() if to_file else set(flatten(collection.__dask_keys__()))
     memory = Memory()
-    peak, by_rows = _simulate(graph, order(graph), asked, kept, threads, memory)
+    peak, by_rows, held = _simulate(graph, order(graph), kept, threads, memory)
     sizes = [getattr(x, "nbytes", 0) for x in optimized]
     sizes = [0 if size != size else int(size) for size in sizes]
     joined = sum(
@@ -69,7 +64,7 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> 
         for x, size, to_file in zip(optimized, sizes, written, strict=True)
         if not to_file and math.prod(getattr(x, "numblocks", ())) > 1
     )
-    peak = max(peak, memory.now + joined)
+    peak = max(peak, held + joined) + TASK_BYTES * (min(threads, len(graph)) + 1)
     sources = sorted(memory.sources.values(), key=lambda read: -read.nbytes * read.blocks)
     rows = max((read.rows for read in sources), default=0)
     return Costs(
@@ -88,22 +83,34 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> 
     )
 
 
-def _tasks(graph: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return a graph in Dask's form of today, with the order of the steps of each task."""
+def _optimized(collections: Sequence[Any]) -> tuple[dict[Any, Any], Sequence[Any]]:
+    """Return the tasks as `compute` would run them, and the collections that have their keys."""
+    import dask
     from dask._task_spec import convert_legacy_graph
+    from dask.core import flatten
+    from dask.highlevelgraph import HighLevelGraph
 
-    return {key: one_task.with_order(task) for key, task in convert_legacy_graph(dict(graph)).items()}
+    graphs = [collection.__dask_graph__() for collection in collections]
+    graph: Any
+    if all(isinstance(each, HighLevelGraph) for each in graphs):
+        # dask.optimize would optimize each by itself, and count twice what they share.
+        keys = [key for collection in collections for key in flatten(collection.__dask_keys__())]
+        graph = one_task.optimize(HighLevelGraph.merge(*graphs), keys)
+    else:
+        collections = dask.optimize(*collections)
+        graph = {key: task for collection in collections for key, task in collection.__dask_graph__().items()}
+    graph = convert_legacy_graph(dict(graph))
+    return {key: one_task.with_order(task) for key, task in graph.items()}, collections
 
 
 def _simulate(
     graph: Mapping[Any, Any],
     priority: Mapping[Any, int],
-    asked: set[Any],
     kept: set[Any],
     threads: int,
     memory: Memory,
-) -> tuple[int, int]:
-    """Run the tasks; return the most bytes at a time, and how many of these are of blocks with as many rows as X."""
+) -> tuple[int, int, int]:
+    """Run the tasks; return the most bytes at a time, how many of them grow with a block, and what stays."""
     waiting = {key: set(task.dependencies) & graph.keys() for key, task in graph.items()}
     uses: dict[Any, list[Any]] = {key: [] for key in graph}
     for key, others in waiting.items():
@@ -138,23 +145,31 @@ def _simulate(
                 finish(key)
                 continue
             before, flops, passed = memory.now, memory.flops, memory.elements + memory.read
-            memory.most = before
+            memory.most, memory.largest = before, 0
             results[key] = result = run(task, results, memory)
-            extra = memory.most - memory.now
+            extra = memory.most - memory.now + _kept_by_allocator(memory.largest, memory.most - before)
+            memory.largest = 0
             seconds = TASK + (memory.flops - flops) / FLOPS + (memory.elements + memory.read - passed) / BYTES
             number += 1
             heapq.heappush(running, (now + seconds, number, key, extra))
             beside += extra
             if memory.now + beside > peak:
-                peak, at_peak = memory.now + beside, _of_rows(results) + beside
+                peak, at_peak = memory.now + beside, _of_rows(results, memory) + beside
             del result
         if running:
             now, _, key, extra = heapq.heappop(running)
             beside -= extra
             finish(key)
-    return peak, at_peak
+    return peak, at_peak, sum(result.held for result in results.values() if isinstance(result, Block))
 
 
-def _of_rows(results: Mapping[Any, Any]) -> int:
-    """Return the bytes of results that are no parts of a sum: arrays, where those are tuples or small."""
-    return sum(result.held for result in results.values() if isinstance(result, Block))
+def _kept_by_allocator(largest: int, most: int) -> int:
+    """Return what stays of freed blocks in a thread's heaps of 64 MiB, of glibc: one block of 16 to 32 MiB in each."""
+    return largest * 3 // 2 if 2**24 < largest <= 2**25 and most >= 2 * largest else 0
+
+
+def _of_rows(results: Mapping[Any, Any], memory: Memory) -> int:
+    """Return the bytes of results that have as many rows as a block that is read: others are parts of sums."""
+    rows = {read.rows for read in memory.sources.values()}
+    blocks = [result for result in results.values() if isinstance(result, Block) and result.shape]
+    return sum(block.held for block in blocks if block.shape[0] in rows)

@@ -99,7 +99,8 @@ def _with_rows(read: Any, rows: int) -> str:
             f"each chunk of {_name(read)} spans {at_once:,} rows, and can only be read whole: write the file anew in "
             f"chunks of {rows:,} rows, for example with fc.store({{'x.zarr': X.rechunk({{0: {rows}}})}})"
         )
-    return f"open {_name(read)} with rows={rows}, or call X.rechunk({{0: {rows}}})"
+    opened = "" if path is None else f"open {_name(read)} with rows={rows}, or "
+    return f"{opened}call X.rechunk({{0: {rows}}})"
 
 
 def _too_large(found: Costs, threads: int, has: str) -> str:

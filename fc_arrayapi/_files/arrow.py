@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from .columns import Column
+from .source import cross
 
 # What comes before the messages in a file; a stream is messages alone.
 _MAGIC = b"ARROW1\0\0"
@@ -33,17 +34,12 @@ class ArrowColumn(Column):
         "max_chunksize=...)"
     )
 
-    def copies(self, rows: Sequence[int]) -> float:
+    def copies(self, rows: Sequence[int], start: int = 0) -> float:
         """Return 0 where a block is part of a record batch, so a view; else what is joined or decompressed."""
         if self.whole_units:
             return 2
         borders = {start for start, _ in self._places}
-        start = 0
-        for count in rows:
-            if any(start < border < start + count for border in borders):
-                return 1
-            start += count
-        return 0
+        return 1 if cross(borders, rows, start) else 0
 
     def _open(self, pyarrow: Any) -> Any:
         with pyarrow.memory_map(str(self.path)) as file:

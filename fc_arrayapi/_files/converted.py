@@ -38,9 +38,9 @@ class Converted(Source):
         """Return the blocks of the source."""
         return self.source.blocks(rows)
 
-    def copies(self, rows: Sequence[int]) -> float:
+    def copies(self, rows: Sequence[int], start: int = 0) -> float:
         """Return 1 for the block, plus what reading it holds."""
-        return 1 + self.source.copies(rows) * self.source.dtype.itemsize / self.dtype.itemsize
+        return 1 + self.source.copies(rows, start) * self.source.dtype.itemsize / self.dtype.itemsize
 
     def __getitem__(self, index: Any) -> NumPyArray:
         block = self.source[index]

@@ -120,7 +120,7 @@ class MappedArray(Source):
         layout = (self._offset, self._strides, self._order, self.shape, self.dtype.str)
         return (str(self.path), *self._state, *layout)
 
-    def copies(self, rows: Sequence[int]) -> float:
+    def copies(self, rows: Sequence[int], start: int = 0) -> float:
         """Return 0 where blocks are views of the file, 1 where they are not aligned."""
         return 0 if self._aligned else 1
 

@@ -16,7 +16,7 @@ class ParquetColumn(Column):
     kind = "Parquet"
     in_smaller_chunks = "write the file anew in smaller row groups: pyarrow.parquet.write_table(..., row_group_size=N)"
 
-    def copies(self, rows: Sequence[int]) -> float:
+    def copies(self, rows: Sequence[int], start: int = 0) -> float:
         """Return 3: the pages as they are stored, the column of Arrow, and the block."""
         return 3
 

@@ -13,7 +13,7 @@ import numpy as np
 from .._arrays.libraries import NumPyArray
 from .._dask import blocks
 from .disk import UNFINISHED
-from .source import Source, brief, grouped
+from .source import Source, brief, cross, grouped
 
 _NUMBER = re.compile("[0-9]+")
 
@@ -58,10 +58,9 @@ class Parts(Source):
             return super().blocks(rows)
         return grouped([block for part in self.parts for block in part.blocks(rows)], rows)
 
-    def copies(self, rows: Sequence[int]) -> float:
+    def copies(self, rows: Sequence[int], start: int = 0) -> float:
         """Return what the parts hold, and 1 more if a block goes on in the next part."""
-        starts = {start for start, _ in blocks.bounds(rows)}
-        joined = 0 if starts >= {start for start, _ in self.places} else 1
+        joined = 1 if cross([first for first, _ in self.places], rows, start) else 0
         return joined + max(part.copies(rows) for part in self.parts)
 
     def __getitem__(self, index: Any) -> NumPyArray:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._arrays.libraries import NumPyArray
+from .._dask.blocks import bounds
 
 # The most that NumPy supports.
 MOST_AXES = 64
@@ -64,8 +65,11 @@ class Source:
         """Read a slice."""
         raise NotImplementedError
 
-    def copies(self, rows: Sequence[int]) -> float:
-        """Return how many times the size of a block reading it allocates, for blocks of these rows; 0 for a view."""
+    def copies(self, rows: Sequence[int], start: int = 0) -> float:
+        """Return how many times the size of a block reading it allocates; 0 for a view.
+
+        The blocks have these rows, and the first one begins at `start`.
+        """
         return 1
 
     def blocks(self, rows: int) -> tuple[int, ...]:
@@ -99,6 +103,12 @@ class Source:
         if too_large(shape, dtype):
             raise ValueError(f"{where}: has shape {reprlib.repr(tuple(shape))}, which exceeds the limits of NumPy")
         self.shape, self.dtype, self.ndim = tuple(map(int, shape)), dtype, len(shape)
+
+
+def cross(borders: Iterable[int], rows: Sequence[int], start: int) -> bool:
+    """Say whether any block of these rows, the first one at `start`, goes on behind a border."""
+    places = [(start + first, start + last) for first, last in bounds(rows)]
+    return any(first < border < last for border in borders for first, last in places)
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:

@@ -19,7 +19,7 @@ from .zarr_store import METADATA, check_is_file, open_zarr, zarr_module
 WHOLE = {"fc_arrayapi": "every chunk is written"}
 
 # Chunks that zarr holds at a time beside a block, as measured; it requests up to ten at once.
-CHUNKS_AT_ONCE = 3
+CHUNKS_AT_ONCE = 10
 
 
 def has_zarr_metadata(path: Path) -> bool:
@@ -49,7 +49,7 @@ class ZarrSource(Source):
         if array.compressors:
             self._bytes_of_file += stored_bytes / max(1, self.files)
 
-    def copies(self, rows: Sequence[int]) -> float:
+    def copies(self, rows: Sequence[int], start: int = 0) -> float:
         """Return 1 for the block, plus the chunks that zarr holds beside it."""
         block = max(rows) * math.prod(self.shape[1:]) * self.dtype.itemsize
         files = min(CHUNKS_AT_ONCE, _parts(max(rows), self.rows_at_once) * self._files_a_row)

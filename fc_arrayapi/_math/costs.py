@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-# Two casts of numpy_kernels.CAST_ELEMENTS in float32, and the product of summation.PARTIAL_ELEMENTS.
-RUN_BYTES = 3 * 2**22
+# numpy_kernels.CAST_ELEMENTS or summation.PARTIAL_ELEMENTS in float32.
+RUN_BYTES = 2**22
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

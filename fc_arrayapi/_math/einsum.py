@@ -63,7 +63,7 @@ def cost_of_step(step: str, *operands: Sized) -> Cost:
     sizes = dict(zip(labels, [size for x in operands for size in x.shape], strict=True))
     flops = (2 if len(operands) > 1 else 1) * math.prod(sizes.values())
     copies = [math.prod(x.shape) * x.dtype.itemsize for x in operands if len(x.shape) > 2]
-    return Cost(flops, RUN_BYTES + sum(copies))
+    return Cost(flops, sum(copies) + (RUN_BYTES if copies or operands[0].dtype in HALVES else 0))
 
 
 def write_into(out: Array, subscripts: str, operands: tuple[Array, ...], *how: Any) -> Array:

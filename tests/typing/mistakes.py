@@ -31,4 +31,4 @@ fc.open_array(3)  # error
 fc.store([X])  # error
 fc.store({"y.npy": X}, X)  # error
 fc.store({"y.npy": None})  # error
-fc.plan(X)  # error
+fc.plan(X, measures=True)  # error
