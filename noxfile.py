@@ -113,9 +113,10 @@ def soak(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def crashes(session: nox.Session) -> None:
-    """Break passes to files 1,000 times, ours and others', and print what was torn, lost or wrong."""
+    """Break passes to files 1,000 times, ours and others', and kill the workers of 50 passes: what is lost or wrong."""
     install(session, "crashes")
     session.run("python", "tests/crashes.py", *session.posargs)
+    session.run("python", "tests/killed_workers.py", *session.posargs)
 
 
 @nox.session(default=False)

@@ -91,7 +91,7 @@ def test_a_callers_own_optimization_stays(backend, files, setting):
             assert dask.config.config == before
 
 
-def test_steps_drop_each_result_after_its_last_use():
+def test_steps_drop_each_result_after_its_last_use(backend):
     """So that Y is not held while dW is computed from dY."""
     held = {}
 

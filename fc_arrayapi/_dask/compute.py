@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from .._arrays.namespace import Array
-from . import cluster, one_task, planned
+from . import cluster
 from .blas_threads import ONE_BLAS_THREAD, threadpoolctl
 from .blocks import dask_array
 from .progress import of_threads
@@ -67,6 +67,8 @@ def compute(*arrays: Array, progress: bool = False, memory_limit: float | str | 
     collections, repack = dask.base.unpack_collections(*arrays)
     if not collections:
         return arrays
+    from . import planned
+
     planned.check_memory(collections, False, memory_limit)
     return tuple(repack(run(collections, progress)))
 
@@ -74,6 +76,8 @@ def compute(*arrays: Array, progress: bool = False, memory_limit: float | str | 
 def run(collections: Sequence[Any], progress: bool = False) -> Sequence[Any]:
     """Compute lazy values in one pass, and return their results in the same order."""
     import dask
+
+    from . import one_task
 
     threadpoolctl()
     order = _kinds_together(collections)

@@ -30,10 +30,13 @@ class Planned(NamedTuple):
 
 def plan_of(results: Sequence[Any], measure: bool = False) -> Planned:
     """Plan a pass for what `compute` or `store` take."""
-    collections, written = _collections(results)
-    threads, limit = inspect.workers(*collections)
+    try:
+        collections, written = _collections(results)
+    except ImportError:  # no Dask, so nothing here is lazy
+        collections = written = []
     if not collections:
-        return Planned(Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], ()), threads, None, ())
+        return Planned(Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], ()), 1, None, ())
+    threads, limit = inspect.workers(*collections)
     found = costs(collections, written, threads)
     advice = [*_source_advice(found, threads), *_unknown_advice(found)]
     if limit is not None and found.peak > limit:

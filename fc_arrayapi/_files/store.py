@@ -9,7 +9,7 @@ from typing import Any, Never
 
 from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
-from .._dask import blas_threads, blocks, compute, planned
+from .._dask import blas_threads, blocks, compute
 from .disk import is_url, target_path
 from .result import PYTHON, Options, Result, write_block
 
@@ -127,6 +127,8 @@ def write(
     """Do what `store` does, with the options in messages as `options` writes them."""
     results = _check_targets(targets, storage_options, options)
     blas_threads.threadpoolctl()
+    from .._dask import planned
+
     planned.check_memory([result.array for result in results], True, memory_limit)
     with contextlib.ExitStack() as stack:
         for result in results:
