@@ -115,6 +115,20 @@ def test_functions_of_the_user_are_not_called(backend, worker):
 
 
 @dask_only
+@pytest.mark.needs("other_sources")
+def test_blocks_that_nobody_knows(backend, worker):
+    import dask
+
+    called = []
+    load = dask.delayed(lambda: called.append(1) or np.ones((50, 8)))
+    X = backend.xp.concatenate([backend.xp.from_delayed(load(), (50, 8), float) for _ in range(2)])
+    plan = fc.plan(fc.grad_weight(X, fc.forward(X, np.ones((8, 3)))))
+    assert called == []
+    assert plan.peak_memory > 0
+    assert lacks(" ".join(plan.warnings), "<lambda>", "not known") == []
+
+
+@dask_only
 def test_nothing_lazy_takes_nothing(backend):
     plan = fc.plan(np.ones(3), None)
     assert (plan.flops, plan.bytes_read, plan.tasks, plan.peak_memory) == (0, 0, 0, 0)

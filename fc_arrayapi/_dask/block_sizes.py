@@ -94,7 +94,9 @@ class Memory:
         if not blocks and not _shapes((args, options)):
             return self._leaf(function, args, options)
         if name == "_contract_blocks" and "apply" in options:
-            self._count_contraction(options["apply"], [value for value in _flat(args) if hasattr(value, "shape")])
+            operands = list(_flat(args))
+            if all(hasattr(operand, "shape") for operand in operands):  # else nothing is known of one
+                self._count_contraction(options["apply"], operands)
         elif blocks and name not in ("_keep", "_finish"):
             self.elements += max(block.nbytes for block in blocks)
         if not _is_known(function):
@@ -148,8 +150,7 @@ class Memory:
         self.sources.setdefault((name, shape[1:]), Read(array)).add(shape, nbytes)
 
     def _joined(self, parts: Any) -> Any:
-        shape, dtype, depth = _nested_shape(parts)
-        del depth
+        shape, dtype, _ = _nested_shape(parts)
         return Block(shape, dtype, self)
 
     def _leaf(self, function: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:

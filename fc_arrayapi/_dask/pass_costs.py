@@ -146,7 +146,12 @@ def _simulate(
                 continue
             before, flops, passed = memory.now, memory.flops, memory.elements + memory.read
             memory.most, memory.largest = before, 0
-            results[key] = result = run(task, results, memory)
+            try:
+                result = run(task, results, memory)
+            except Exception:  # such as of a task that takes what nobody knows
+                name = str(key[0] if isinstance(key, tuple) else key)
+                result, memory.unknown[name.rpartition("-")[0] or name] = None, None
+            results[key] = result
             extra = memory.most - memory.now + _kept_by_allocator(memory.largest, memory.most - before)
             memory.largest = 0
             seconds = TASK + (memory.flops - flops) / FLOPS + (memory.elements + memory.read - passed) / BYTES
