@@ -16,6 +16,7 @@ from ._arrays.on_import import on_import
 from ._arrays.types import (
     ArrayT,
     BiasT,
+    LayoutName,
     Need,
     NeedsAll,
     NeedsB,
@@ -28,8 +29,7 @@ from ._arrays.types import (
     SumOptions,
     WeightT,
 )
-from ._files import weights
-from ._files.disk import AnyPath
+from ._files.disk import MAX_BYTES, AnyPath
 from ._gradients import Gradients
 from ._math import checks, equations
 from ._pytree import make_pytree
@@ -363,6 +363,8 @@ class FullyConnected(Generic[WeightT, BiasT]):
         ...     bool((fc.FullyConnected.load(folder + "/layer.npz").W == layer.W).all())
         True
         """
+        from ._files import weights  # here and in load, since it takes a tenth of the package's import
+
         weights.save_weights(path, self.W, self.B, storage_options)
 
     @overload
@@ -372,7 +374,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         path: AnyPath,
         *,
         prefix: str = ...,
-        layout: weights.LayoutName | None = ...,
+        layout: LayoutName | None = ...,
         device: Any = ...,
         max_bytes: int = ...,
         storage_options: Mapping[str, Any] | None = ...,
@@ -384,7 +386,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         path: AnyPath,
         *,
         prefix: str = ...,
-        layout: weights.LayoutName | None = ...,
+        layout: LayoutName | None = ...,
         xp: Any,
         device: Any = ...,
         max_bytes: int = ...,
@@ -396,10 +398,10 @@ class FullyConnected(Generic[WeightT, BiasT]):
         path: AnyPath,
         *,
         prefix: str = "",
-        layout: weights.LayoutName | None = None,
+        layout: LayoutName | None = None,
         xp: Any = np,
         device: Any = None,
-        max_bytes: int = weights.MAX_BYTES,
+        max_bytes: int = MAX_BYTES,
         storage_options: Mapping[str, Any] | None = None,
     ) -> FullyConnected[Any, Any]:
         """Read a layer from a file, into any array library.
@@ -472,6 +474,8 @@ class FullyConnected(Generic[WeightT, BiasT]):
         FullyConnected(C=3, S=2, bias=True, dtype=float64, xp=numpy, device=cpu)
         """
         space = namespace.wrapped(xp)
+        from ._files import weights
+
         W, B = weights.load_weights(path, max_bytes, prefix, layout, storage_options)
         return cls(
             namespace.from_bits(W, space, device=device),

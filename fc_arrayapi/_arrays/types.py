@@ -34,6 +34,9 @@ InputGradT = TypeVar("InputGradT", default=Any)
 WeightGradT = TypeVar("WeightGradT", default=Any)
 BiasGradT = TypeVar("BiasGradT", default=Any)
 
+# The libraries whose names and axes of W and B a file may have.
+LayoutName = Literal["torch", "keras", "flax"]
+
 # What `needs` may hold, and its subsets in any order.
 Need = Literal["dX", "dW", "dB"]
 _X: TypeAlias = Literal["dX"]

@@ -13,6 +13,9 @@ from typing import Any, BinaryIO
 
 AnyPath = str | bytes | os.PathLike[Any]
 
+# The default limit for the weights that are read from a file, together.
+MAX_BYTES = 16 * 2**30
+
 # The ending of the folder in which `store` keeps an unfinished result.
 UNFINISHED = ".fc_arrayapi.part"
 

@@ -13,22 +13,18 @@ import reprlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
 from .._arrays import namespace
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
+from .._arrays.types import LayoutName
 from . import weights_npz, weights_safetensors
-from .disk import FILE, AnyPath, atomic_write, kind_at, open_file, target_path, url_of
+from .disk import FILE, MAX_BYTES, AnyPath, atomic_write, kind_at, open_file, target_path, url_of
 from .source import check_names, too_large
 from .weights_safetensors import stored_dtype
-
-# The default limit for W and B together.
-MAX_BYTES = 16 * 2**30
-
-LayoutName = Literal["torch", "keras", "flax"]
 
 
 class Layout(NamedTuple):
