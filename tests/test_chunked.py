@@ -347,4 +347,14 @@ def test_a_block_of_many_outputs_is_warned_of(backend):
             warnings.simplefilter("error")
             fc.forward(X.rechunk({0: 10}), W)
             fc.forward(da.ones((200, 30), chunks=(100, 30)), W.T)  # blocks of X are large too
-            fc.forward(X[:, :1][X[:, 0] > 0], W[:1])  # of unknown size
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.needs("unknown_chunks")
+def test_blocks_of_unknown_size_are_not_warned_of(backend):
+    import dask
+    import dask.array as da
+
+    X = da.ones((100, 2), chunks=(50, 2))
+    with dask.config.set({"array.chunk-size": "100 B"}):
+        fc.forward(X[X[:, 0] > 0], np.ones((2, 30)))  # a warning would be an error

@@ -463,6 +463,7 @@ EXAMPLES = [
 
 
 @dask_only
+@pytest.mark.needs("joined_tasks")
 def test_the_page_of_the_shell_shows_the_real_output(run, files, backend, rng):
     np.save("X.npy", rng.random((100_000, 256), dtype="float32"))
     np.save("dY.npy", rng.random((100_000, 10), dtype="float32"))

@@ -37,6 +37,7 @@ def beside_tasks(plan):
 
 
 @dask_only
+@pytest.mark.needs("joined_tasks")
 def test_the_plan_of_forward(backend, worker, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((1000, 8), "float32"))
     with nothing_computes(backend):
@@ -49,6 +50,7 @@ def test_the_plan_of_forward(backend, worker, tmp_path):
 
 
 @dask_only
+@pytest.mark.needs("joined_tasks")
 @pytest.mark.parametrize(("threads", "blocks"), [(1, 1), (2, 2), (4, 4)])
 def test_each_thread_holds_blocks_of_its_own(backend, worker, tmp_path, threads, blocks):
     worker(threads)
@@ -82,6 +84,7 @@ def test_what_results_share_counts_once(backend, worker):
 
 
 @dask_only
+@pytest.mark.needs("joined_tasks")
 def test_a_loss_of_the_user(backend, worker, tmp_path):
     """Its steps count, those that end before others begin do not add up, and no function of it runs on a block."""
     da = backend.xp
@@ -122,7 +125,7 @@ def test_blocks_that_nobody_knows(backend, worker):
     called = []
     load = dask.delayed(lambda: called.append(1) or np.ones((50, 8)))
     X = backend.xp.concatenate([backend.xp.from_delayed(load(), (50, 8), float) for _ in range(2)])
-    plan = fc.plan(fc.grad_weight(X, fc.forward(X, np.ones((8, 3)))))
+    plan = fc.plan(fc.grad_weight(X, fc.forward(X, np.ones((8, 3)))), load())
     assert called == []
     assert plan.peak_memory > 0
     assert lacks(" ".join(plan.warnings), "<lambda>", "not known") == []
@@ -135,6 +138,7 @@ def test_nothing_lazy_takes_nothing(backend):
 
 
 @dask_only
+@pytest.mark.needs("joined_tasks")
 def test_it_prints_as_a_table(backend, worker, tmp_path):
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (2**20, 256))
     X, W = fc.open_array(tmp_path / "x.npy"), np.ones((256, 64), "float32")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._arrays.namespace import is_lazy
 from . import one_task
 from .block_sizes import Block, Memory, run
 
@@ -57,12 +58,11 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> 
         kept |= set() if to_file else set(flatten(collection.__dask_keys__()))
     memory = Memory()
     peak, by_rows, held = _simulate(graph, order(graph), kept, threads, memory)
-    sizes = [getattr(x, "nbytes", 0) for x in optimized]
-    sizes = [0 if size != size else int(size) for size in sizes]
+    sizes = [_bytes(x) for x in collections]
     joined = sum(
         size
         for x, size, to_file in zip(optimized, sizes, written, strict=True)
-        if not to_file and math.prod(getattr(x, "numblocks", ())) > 1
+        if not to_file and is_lazy(x) and math.prod(x.numblocks) > 1
     )
     peak = max(peak, held + joined) + TASK_BYTES * (min(threads, len(graph)) + 1)
     sources = sorted(memory.sources.values(), key=lambda read: -read.nbytes * read.blocks)
@@ -81,6 +81,13 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> 
         sources=sources,
         unknown=tuple(memory.unknown),
     )
+
+
+def _bytes(array: Any) -> int:
+    """Return the bytes of a Dask array; 0 of another collection, and of unknown size."""
+    if not is_lazy(array) or any(size != size for size in array.shape):
+        return 0
+    return int(math.prod(array.shape) * array.dtype.itemsize)
 
 
 def _optimized(collections: Sequence[Any]) -> tuple[dict[Any, Any], Sequence[Any]]:
