@@ -179,3 +179,41 @@ def test_the_order_of_rows_does_not_matter(backend, case):
     Y, dX, dW, dB = host(fc.forward(X, W, B), *fc.backward(X, W, dY))
     X, W, B, dY = case.give(backend, x[order], w, b, dy[order])
     assert_same(host(fc.forward(X, W, B), *fc.backward(X, W, dY)), [Y[order], dX[order], dW, dB])
+
+
+@a_property(max_examples=15)
+@given(case=CASES, T=st.integers(1, 3), Q=st.integers(1, 3))
+def test_gradients_of_single_samples(backend, case, T, Q):
+    """Norms and inner products of any sizes are those of the literal form, and weights scale each sample's gradient."""
+    N, C, S = case.N, case.C, case.S
+    x, dy, xq, dyq = (case.numbers(n, T, k, of=20 + 2 * n + k) for n, k in ((N, C), (N, S), (Q, C), (Q, S)))
+    w = case.numbers(N, of=30)
+    X, dY = (backend.asarray(array, chunks=(case.cuts[0], T, max(1, array.shape[2]))) for array in (x, dy))
+    weights = backend.asarray(w, chunks=(case.cuts[0],))
+    of_W, of_B = np.einsum("ntc,nts->ncs", x, dy), dy.sum(axis=1)
+    queries_W, queries_B = np.einsum("ntc,nts->ncs", xq, dyq), dyq.sum(axis=1)
+    norms, dots, dW, dB = host(
+        fc.per_sample_norms(X, dY),
+        fc.per_sample_dots(X, dY, backend.asarray(xq), backend.asarray(dyq)),
+        fc.grad_weight(X, dY, sample_weight=weights),
+        fc.grad_bias(dY, sample_weight=weights),
+    )
+    np.testing.assert_allclose(norms, np.sqrt((of_W**2).sum((1, 2)) + (of_B**2).sum(1)), rtol=1e-6)
+    np.testing.assert_array_equal(dots, np.einsum("ncs,qcs->nq", of_W, queries_W) + of_B @ queries_B.T)
+    np.testing.assert_array_equal(dW, np.einsum("n,ncs->cs", w, of_W))
+    np.testing.assert_array_equal(dB, w @ of_B)
+
+
+@a_property(max_examples=15)
+@given(case=CASES, cut=st.integers(0, 5))
+def test_moments_of_two_parts_are_those_of_the_whole(backend, case, cut):
+    x, _, _, t = case.arrays
+    X, _, _, T = case.give(backend, *case.arrays)
+    cut = min(cut, case.N)
+    whole, first, second = (fc.moments(X[part, :], T[part, :]) for part in (slice(None), slice(cut), slice(cut, None)))
+    literal = [np.asarray(float(case.N)), x.sum(0), t.sum(0), x.T @ x, x.T @ t, (t * t).sum(0)]
+    for moments in (whole, first + second):
+        for found, expected in zip(host(*moments), literal, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    for found, expected in zip(host(*(whole - second)), host(*first), strict=True):
+        np.testing.assert_array_equal(found, expected)
