@@ -25,6 +25,7 @@ from distributed import Client, KilledWorker, LocalCluster
 import fc_arrayapi as fc
 
 WORKERS, TIMEOUT = 8, 120
+CLUSTER = {"n_workers": WORKERS, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
 # A pass takes about as long.
 SECONDS = 2.0
 N, C, S, ROWS = 64_000, 256, 16, 100
@@ -85,9 +86,11 @@ def main() -> int:
         for what, columns in (("x", C), ("t", S)):
             np.save(folder / f"{what}.npy", numbers.standard_normal((N, columns), dtype="float32"))
         loss, grads = fc.compute(*lazy_pass(folder, W))
-        for number in range(given.rounds):  # a cluster of its own for each: some workers do not come back
+        for number in range(given.rounds):  # a cluster of its own for each
             with (
-                LocalCluster(WORKERS, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster,
+                LocalCluster(
+                    n_workers=WORKERS, threads_per_worker=1, dashboard_address=None, silence_logs=50
+                ) as cluster,
                 Client(cluster, set_as_default=False) as client,
             ):
                 outcomes[one_round(client, folder, W, (loss, grads.dW, grads.dB), rng)] += 1

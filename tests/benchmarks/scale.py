@@ -85,7 +85,7 @@ def scheduler(workers: int, count: int) -> float:
     W = np.zeros((4, S), "float32")
     lazy = fc.backward(X, W, fc.forward(X, W) - T, needs=("dW", "dB"))[1:]
     with (
-        distributed.LocalCluster(workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster),
     ):
         fc.compute(lazy[1][:1])
