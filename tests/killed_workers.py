@@ -25,7 +25,6 @@ from distributed import Client, KilledWorker, LocalCluster
 import fc_arrayapi as fc
 
 WORKERS, TIMEOUT = 8, 120
-CLUSTER = {"n_workers": WORKERS, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
 # A pass takes about as long.
 SECONDS = 2.0
 N, C, S, ROWS = 64_000, 256, 16, 100
