@@ -41,7 +41,7 @@ thread.start()
 # What a first pass takes once: imports, threads, and a buffer of BLAS for each of them.
 barrier, wide = threading.Barrier(threads), np.ones((128, 8192), "float32")
 with threadpoolctl.threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
-    list(pool.map(lambda _: (barrier.wait(), wide @ wide.T), range(threads)))
+    list(pool.map(lambda _: (barrier.wait(), [(wide @ wide.T)[0, 0] for _ in range(20)]), range(threads)))
 for dtype in ("float32", "float64"):
     small = da.ones((1024 * threads, 1024), chunks=(256, 1024), dtype=dtype)
     run(fc.grad_weight(small, fc.forward(small, np.ones((1024, 256), dtype))))
@@ -68,11 +68,20 @@ print(json.dumps([plan.peak_memory, max(anonymous for anonymous, _ in seen) - be
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory apart")
 @pytest.mark.parametrize("name", PASSES)
 def test_a_pass_takes_the_memory_that_was_planned(backend, tmp_path, name):
-    run = subprocess.run(
-        [sys.executable, "-c", RUN, str(tmp_path), name], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    assert run.returncode == 0, run.stderr
-    planned, measured, survived = json.loads(run.stdout)
-    print(f"planned {planned / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB, ratio {measured / planned:.2f}")
-    assert survived
-    assert 0.6 <= measured / planned <= 1 or abs(measured - planned) < 15e6
+    def run() -> list[float]:
+        ran = subprocess.run(
+            [sys.executable, "-c", RUN, str(tmp_path), name], capture_output=True, text=True, cwd=Path(__file__).parent
+        )
+        assert ran.returncode == 0, ran.stderr
+        planned, measured, survived = json.loads(ran.stdout)
+        assert survived
+        print(f"planned {planned / 1e6:.0f} MB, measured {measured / 1e6:.0f} MB, ratio {measured / planned:.2f}")
+        return [planned, measured]
+
+    def fits(planned: float, measured: float) -> bool:
+        return 0.6 <= measured / planned <= 1 or abs(measured - planned) < 15e6
+
+    first = run()
+    if not fits(*first):  # threads that wait for others hold less in one pass and a block more in another
+        tries = sorted([first, run(), run()], key=lambda pair: pair[1] / pair[0])
+        assert fits(*tries[1])
