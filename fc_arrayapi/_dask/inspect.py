@@ -13,12 +13,6 @@ from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from . import cluster
 
-
-def count_tasks(*arrays: Array) -> int:
-    """Count the tasks of lazy arrays, shared ones once, before Dask fuses any."""
-    return len(set().union(*(array.__dask_graph__() for array in arrays)))
-
-
 # Functions of these modules give the same blocks in each run, except those of NumPy that read files.
 _REPEATABLE = re.compile(r"(dask\.(array|core|utils|layers|blockwise|_task_spec)|numpy|cupy|fc_arrayapi)(\.|$)")
 _READERS = {"load", "fromfile", "memmap", "loadtxt", "genfromtxt", "open_memmap"}

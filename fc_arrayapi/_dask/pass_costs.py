@@ -1,4 +1,4 @@
-"""What a pass takes: its tasks run in Dask's order on so many threads, on blocks of which only the sizes are known."""
+"""What a pass takes: its tasks run in Dask's order, as many at a time as threads, on the sizes of blocks alone."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _simulate(
             memory.most, memory.largest = before, 0
             try:
                 result = run(task, results, memory)
-            except Exception:  # such as of a task that takes what nobody knows
+            except Exception:  # its arguments are not known
                 name = str(key[0] if isinstance(key, tuple) else key)
                 result, memory.unknown[name.rpartition("-")[0] or name] = None, None
             results[key] = result

@@ -93,7 +93,7 @@ def fewer_rows(found: Costs, limit: int) -> str:
 
 
 def _with_rows(read: Any, rows: int) -> str:
-    """Write how to get blocks of so many rows."""
+    """Write how to get blocks of this many rows."""
     source = read.array
     path = getattr(source, "path", None)
     at_once = min(getattr(source, "rows_at_once", 1), source.shape[0]) if path is not None and source.shape else 1

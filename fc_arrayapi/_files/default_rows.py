@@ -1,4 +1,4 @@
-"""How many rows a block has where nobody says: few enough for the cache and for memory, enough for Dask.
+"""How many rows a block has by default: few enough for the cache and for memory, enough for Dask.
 
 What is known is X, and not what is made of it. A block costs Dask about half a millisecond, in which 4 MiB are read. A
 block of Y with 1,000 outputs is 64 MiB for 16,384 rows, and a loss holds several. glibc uses freed memory of up to

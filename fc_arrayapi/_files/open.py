@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._arrays.namespace import Array, keep
 from .._dask import blocks
 from .._dask.blocks import DaskArray
 from .converted import check_dtype, converted
 from .default_rows import MOST_BLOCKS, default_rows, is_too_large
 from .disk import AnyPath
-from .source import Source
 
 if TYPE_CHECKING:
     from .opened import OpenArray
-
-# The file that an array of this name reads; no data, but a path and a shape.
-_SOURCES: dict[str, Source] = {}
 
 
 def open_array(
@@ -166,11 +161,4 @@ def open_array(
             f"{path}: has {source.shape[0]} rows, in blocks of {in_a_block} more than {MOST_BLOCKS} blocks: increase "
             f"rows"
         )
-    array = blocks.from_source(source, source.blocks(rows))
-    keep(_SOURCES, array.name, source)
-    return array
-
-
-def source_of(array: Array) -> Source | None:
-    """Return the file that an array of `open_array` reads; None for any other array."""
-    return _SOURCES.get(array.name)
+    return blocks.from_source(source, source.blocks(rows))

@@ -91,7 +91,7 @@ def _sums(xp: Namespace, arrays: tuple[Array, ...], has_T: bool, dtype: Any) -> 
 
 
 def rows_of_run(elements: int, C: int) -> int:
-    """Return the rows of a run: 4 MiB in float64, but so many that adding (C, C) takes little beside its product."""
+    """Return the rows of a run: 4 MiB in float64, and at least C, so that adding (C, C) takes little time."""
     return max(rows_cast_at_once(2 * elements), C)
 
 

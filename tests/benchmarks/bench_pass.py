@@ -192,7 +192,8 @@ def test_a_cold_pass(against, folder, quick):
 
 
 def test_two_processes(against, folder, quick):
-    distributed = pytest.importorskip("distributed")
+    case, rivals_name = "(131072, 1024, 256) on a LocalCluster of 2 processes", "the same in 2 threads"
+    distributed = against.needs(case, rivals_name, "distributed")
     one = Pass(folder, (16_384 if quick else 131_072, 1024, 256))
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
@@ -204,6 +205,6 @@ def test_two_processes(against, folder, quick):
                 return one.ours()
 
         against(
-            "(131072, 1024, 256) on a LocalCluster of 2 processes", on_cluster, "the same in 2 threads", one.ours,
+            case, on_cluster, rivals_name, one.ours,
             at_most=1.15, seconds=16.0, peaks="none",
         )  # fmt: skip
