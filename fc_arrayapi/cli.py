@@ -4,49 +4,33 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
 import importlib
-import importlib.metadata
-import importlib.util
 import json
 import math
-import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import fc_arrayapi as fc
 
-from ._arrays import backends
 from ._arrays.libraries import NumPyArray
 from ._arrays.namespace import Array
 from ._arrays.text import size_text
 from ._dask import compute
-from ._files import store, weights
+from ._files import store
 from ._files.result import Options
 from ._math import checks, equations
+from ._shell.arguments import BACKENDS, BAD_INPUT, completion, make_parser, parse, path_or_address
+from ._shell.installed import info, is_found, version
+from ._shell.messages import in_one_line, in_shell_terms
 from .testing.backends import RESULTS
 
-# A backend's module, and what pip calls it.
-BACKENDS = {backend.name: (backend.module, backend.install) for backend in backends.BACKENDS if backend.shell}
 OPTIONS = Options("--resume", "--overwrite")
-OK, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
-
-# Errors of input or environment. Other exceptions are printed with their type.
-MENDABLE = (ImportError, OSError, TypeError, ValueError)
-# Advice for errors of the system.
-ADVICE = {
-    errno.ENOSPC: "free space on the disk",
-    errno.EDQUOT: "free space: your quota is exhausted",
-    errno.EACCES: "change its permissions, or choose another path",
-    errno.EPERM: "change its permissions, or choose another path",
-    errno.EROFS: "choose a writable path",
-    errno.EPIPE: "the program that reads the output has ended",
-}
+OK, FAILED, STOPPED = 0, 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,10 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     numpy             ...  pass  pass  pass  pass
     0
     """
-    given = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = given.run
+    given = parse(arguments)
+    if given.command is None:
+        given.parser.print_help()
+        return OK
     try:
-        return run(given)
+        return COMMANDS[given.command](given)
     except KeyboardInterrupt:
         goes_on = "; finished blocks are kept: run the same command with --resume to continue"
         _complain(given.command, "stopped" + (goes_on if hasattr(given, "resume") else ""))
@@ -76,21 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if given.debug:
             traceback.print_exc()
-        _complain(given.command, _in_one_line(error))
+        _complain(given.command, in_one_line(error, given.command))
         return BAD_INPUT
-
-
-def _in_one_line(error: Exception) -> str:
-    """Write an exception and its notes in one line."""
-    text = str(error)
-    if isinstance(error, OSError) and error.errno is not None:
-        where = "" if error.filename is None else f"{error.filename}: "
-        text = f"{where}{str(error.strerror).lower()}: {ADVICE.get(error.errno, 'check the path')}"
-    elif isinstance(error, MemoryError):
-        text = "out of memory: reduce --rows or --threads"
-    elif not isinstance(error, MENDABLE):
-        text = f"{type(error).__name__}: {text}; --debug shows where"
-    return " ".join(". ".join([text, *getattr(error, "__notes__", ())]).split())
 
 
 def _complain(command: str, message: str) -> None:
@@ -101,25 +74,43 @@ def _complain(command: str, message: str) -> None:
 
 
 def _info(given: argparse.Namespace) -> int:
-    print(f"{'fc_arrayapi':<17} {fc.__version__}\n{'Python':<17} {platform.python_version()}")
-    for name in BACKENDS:
-        print(f"{name:<17} {_version(name) if _is_found(name) else 'not installed'}")
+    found = info()
+    if given.json:
+        print(json.dumps(found))
+    else:
+        print("\n".join(f"{name:<17} {'not installed' if value is None else value}" for name, value in found.items()))
     return OK
 
 
 def _check(given: argparse.Namespace) -> int:
-    if given.backend is not None and not _is_found(given.backend):
+    if given.backend is not None and not is_found(given.backend):
         raise ImportError(f"{given.backend} is not installed: pip install '{BACKENDS[given.backend][1]}'")
-    names = [name for name in BACKENDS if _is_found(name)] if given.backend is None else [given.backend]
-    print(f"{'backend':<17} {'version':<13} {'  '.join(f'{name:<4}' for name in RESULTS).rstrip()}")
-    failures = []
+    names = [name for name in BACKENDS if is_found(name)] if given.backend is None else [given.backend]
+    failures: dict[str, Mapping[str, str]] = {}
+    if not given.json:
+        print(f"{'backend':<17} {'version':<13} {'  '.join(f'{name:<4}' for name in RESULTS).rstrip()}")
     for name in names:
-        wrong = _what_fails(name)
-        verdicts = [f"{'fail' if result in wrong else 'pass':<4}" for result in RESULTS]
-        print(f"{name:<17} {_version(name):<13} {'  '.join(verdicts)}")
-        failures += [f"{name}: {what}: {why}" for what, why in wrong.items()]
-    print("".join(f"{failure}\n" for failure in failures), end="")
-    return FAILED if failures else OK
+        wrong = failures[name] = _failures_of(name)
+        if not given.json:
+            verdicts = [f"{'fail' if result in wrong else 'pass':<4}" for result in RESULTS]
+            print(f"{name:<17} {version(name):<13} {'  '.join(verdicts)}")
+    if given.json:
+        print(json.dumps({name: {"version": version(name), "failures": wrong} for name, wrong in failures.items()}))
+    else:
+        lines = [f"{name}: {what}: {why}\n" for name, wrong in failures.items() for what, why in wrong.items()]
+        print("".join(lines), end="")
+    return FAILED if any(failures.values()) else OK
+
+
+def _failures_of(name: str) -> dict[str, str]:
+    """Return the checks that fail on a backend, each with the reason."""
+    try:
+        xp = importlib.import_module(BACKENDS[name][0])
+    except Exception as error:  # a broken installation
+        return dict.fromkeys(RESULTS, " ".join(f"{type(error).__name__}: {error}".split()))
+    checks = fc.testing.check_backend(xp).checks
+    # float64 is off by default in JAX and missing on Apple GPUs: not a failure.
+    return {check.what: check.why for check in checks if not check.ok and check.what != "float64"}
 
 
 def _plan(given: argparse.Namespace) -> int:
@@ -128,7 +119,7 @@ def _plan(given: argparse.Namespace) -> int:
         layer = _layer(given)
         results = {"Y": fc.forward(X, layer.W)} if dY is None else fc.backward(X, layer.W, dY)._asdict()
         plan = fc.plan(results, measure=given.measure)
-        print(json.dumps(dataclasses.asdict(plan)) if given.json else plan)
+        print(json.dumps(dataclasses.asdict(plan)) if given.json else in_shell_terms(str(plan)))
     return OK
 
 
@@ -145,13 +136,38 @@ def _backward(given: argparse.Namespace) -> int:
         raise ValueError(f"{given.weights} has no B, so there is no dB: leave it out of --needs")
     with _running_on(given):
         grads = layer.backward(*_open(given), needs=needs)._asdict()
+        arrays = {name: array for name, array in grads.items() if array is not None}
+        if isinstance(given.out, str):  # objects have no folders, and store writes no other format there
+            return _write(given, {f"{given.out.rstrip('/')}/{name}.zarr": array for name, array in arrays.items()})
         files = {"dX": "dX.zarr", "dW": "dW.npy", "dB": "dB.npy"}
         with _folder(given.out):
-            return _write(given, {given.out / files[name]: array for name, array in grads.items() if array is not None})
+            return _write(given, {given.out / files[name]: array for name, array in arrays.items()})
+
+
+def _completion(given: argparse.Namespace) -> int:
+    print(completion(make_parser(), given.shell))
+    return OK
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "info": _info,
+    "check": _check,
+    "plan": _plan,
+    "forward": _forward,
+    "backward": _backward,
+    "completion": _completion,
+}
+
+
+# What a pass needs.
 
 
 def _layer(given: argparse.Namespace) -> fc.FullyConnected[NumPyArray, NumPyArray | None]:
-    return fc.FullyConnected.load(given.weights, prefix=given.prefix, layout=given.layout)
+    try:
+        return fc.FullyConnected.load(given.weights, prefix=given.prefix, layout=given.layout)
+    except FileNotFoundError as error:
+        made = "make one with layer.save(path), or numpy.savez(path, W=W, B=B)"
+        raise FileNotFoundError(f"{given.weights}: no such file of weights: {made}") from error
 
 
 def _open(given: argparse.Namespace) -> tuple[Array, Array]:
@@ -162,21 +178,34 @@ def _open(given: argparse.Namespace) -> tuple[Array, Array]:
     return X, fc.open_array(given.dY, rows=given.rows or max(1, X.chunks[0][0]))
 
 
-def _write(given: argparse.Namespace, targets: dict[Path, Array]) -> int:
+def _write(given: argparse.Namespace, targets: Mapping[str | Path, Array]) -> int:
     """Compute all results in one pass, and print what was written."""
-    inputs = {Path(path).resolve() for path in (given.X, getattr(given, "dY", None), given.weights) if path}
+    inputs = {_resolved(path) for path in (given.X, getattr(given, "dY", None), given.weights) if path}
     for path in targets:
-        if path.resolve() in inputs:
+        if _resolved(path) in inputs:
             raise ValueError(f"{path}: is an input of this pass: write the result to another path")
     started = time.perf_counter()
     with redirect_stdout(sys.stderr):  # for the progress: the bar of distributed knows no stream but stdout
-        store.write(targets, resume=given.resume, overwrite=given.overwrite, progress=True, options=OPTIONS)
+        store.write(
+            targets,
+            resume=given.resume,
+            overwrite=given.overwrite,
+            progress=not given.quiet,
+            memory_limit=given.memory_limit,
+            options=OPTIONS,
+        )
+    if given.quiet:
+        return OK
     for path, array in targets.items():
         shape = " x ".join(f"{n:,}" for n in array.shape)
         size = size_text(math.prod(array.shape) * array.dtype.itemsize)  # under query planning there is no nbytes
         print(f"{path}: {shape} {array.dtype}, {size}")
     print(f"{time.perf_counter() - started:.1f} s")
     return OK
+
+
+def _resolved(path: str | Path) -> str | Path:
+    return path if isinstance(path_or_address(str(path)), str) else Path(path).resolve()
 
 
 @contextmanager
@@ -202,110 +231,3 @@ def _running_on(given: argparse.Namespace) -> AbstractContextManager[Any]:
     if given.scheduler is None and given.threads is None:
         return nullcontext()
     return compute.using(given.scheduler, given.threads)
-
-
-# Checking a backend.
-
-
-def _is_found(name: str) -> bool:
-    return importlib.util.find_spec(BACKENDS[name][0].partition(".")[0]) is not None
-
-
-def _version(name: str) -> str:
-    module = BACKENDS[name][0].partition(".")[0]
-    try:
-        return importlib.metadata.version(importlib.metadata.packages_distributions().get(module, [module])[0])
-    except importlib.metadata.PackageNotFoundError:  # on the path, but not installed
-        return "unknown"
-
-
-def _what_fails(name: str) -> dict[str, str]:
-    """Return the checks that fail on a backend, each with the reason."""
-    try:
-        xp = importlib.import_module(BACKENDS[name][0])
-    except Exception as error:  # a broken installation
-        return dict.fromkeys(RESULTS, " ".join(f"{type(error).__name__}: {error}".split()))
-    checks = fc.testing.check_backend(xp).checks
-    # float64 is off by default in JAX and missing on Apple GPUs: not a failure.
-    return {check.what: check.why for check in checks if not check.ok and check.what != "float64"}
-
-
-# The command line.
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage before them."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(BAD_INPUT, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="fc-arrayapi",
-        description="The fully connected layer Y = XW + B and its gradients.",
-        epilog="examples:\n  fc-arrayapi plan X.npy --weights layer.npz\n"
-        "  fc-arrayapi forward X.npy --weights layer.npz --out Y.zarr\n"
-        "fc-arrayapi COMMAND --help has more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=fc.__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, run: Any, help: str, *examples: str) -> argparse.ArgumentParser:
-        own = commands.add_parser(
-            name,
-            help=help,
-            description=help[0].upper() + help[1:] + ".",
-            epilog="examples:\n" + "\n".join(f"  fc-arrayapi {name}{example}" for example in examples),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        own.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        own.set_defaults(run=run)
-        return own
-
-    command("info", _info, "versions, and the array libraries that are installed", "")
-    own = command("check", _check, "try the layer and einsum on array libraries", "", " torch")
-    own.add_argument("backend", nargs="?", choices=BACKENDS, metavar="BACKEND", help=f"one of {', '.join(BACKENDS)}")
-    own = command(
-        "plan", _plan, "estimate the cost of a pass, without running it",
-        " X.npy --weights layer.npz", " X.npy --weights layer.npz --dY dY.npy --rows 10000",
-    )  # fmt: skip
-    own.add_argument("--dY", metavar="dY", help="plan the pass for dX, dW and dB")
-    own.add_argument("--measure", action="store_true", help="estimate the time too, from a block read and a product")
-    own.add_argument("--json", action="store_true", help="print one line of JSON")
-    _add_batch(own)
-    own = command(
-        "forward", _forward, "write Y = XW + B, block by block",
-        " X.zarr --weights layer.npz --out Y.zarr", " X.npy --weights layer.npz --out Y.zarr --rows 10000 --resume",
-    )  # fmt: skip
-    _add_batch(own)
-    own.add_argument("--out", type=Path, required=True, help="the file for Y, for example Y.zarr")
-    _add_writing(own)
-    own = command(
-        "backward", _backward, "write dX, dW and dB, in one pass over X and dY",
-        " X.zarr dY.zarr --weights layer.npz --out grads",
-        " X.zarr dY.zarr --weights layer.npz --out grads --needs dW,dB --scheduler tcp://10.0.0.1:8786",
-    )  # fmt: skip
-    _add_batch(own)
-    own.add_argument("dY", help="the gradient of the loss with respect to Y, as X")
-    own.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for dX.zarr, dW.npy and dB.npy")
-    own.add_argument("--needs", help="the gradients to compute, separated by commas (default: dX,dW,dB)")
-    _add_writing(own)
-    return parser
-
-
-def _add_batch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("X", help="the batch, as fc.open_array takes it, for example X.npy or X.parquet::column")
-    parser.add_argument("--weights", type=Path, required=True, help="W and B: a .npz or .safetensors file")
-    parser.add_argument("--prefix", default="", help="the name of the layer in a file of a whole model")
-    parser.add_argument("--layout", choices=weights.LAYOUTS, help="whose names W and B have (default: W and B)")
-    parser.add_argument("--dtype", help="convert each block of X, for example to float32")
-    parser.add_argument("--rows", type=int, help="rows in a block (default: up to 128 MiB)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
-    parser.add_argument("--threads", type=int, help="threads on this machine (default: one per core)")
-
-
-def _add_writing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing results, at the end")

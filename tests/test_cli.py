@@ -23,6 +23,10 @@ from helpers.backends import BACKENDS
 import fc_arrayapi as fc
 from fc_arrayapi import _linear, cli
 from fc_arrayapi._dask import progress
+from fc_arrayapi._shell.arguments import BACKENDS as BACKENDS_OF_THE_SHELL
+from fc_arrayapi._shell.arguments import make_parser
+from fc_arrayapi._shell.installed import COMPANIONS
+from fc_arrayapi._shell.messages import in_one_line
 from fc_arrayapi.testing import backends, gradients
 
 dask_only = pytest.mark.only("dask.array")
@@ -68,19 +72,21 @@ def test_info_names_versions(run, backend):
     assert (code, complaint) == (0, "")
     assert lines["fc_arrayapi"] == fc.__version__
     assert lines["numpy"] == np.__version__
-    assert lines.keys() == {"fc_arrayapi", "Python", *cli.BACKENDS}
+    assert lines.keys() == {"fc_arrayapi", "Python", *BACKENDS_OF_THE_SHELL, *COMPANIONS, "BLAS", "cores"}
     if (module := backend.module.partition(".")[0]) in sys.modules:
-        (name,) = (name for name, (its_module, _) in cli.BACKENDS.items() if its_module.partition(".")[0] == module)
+        (name,) = (
+            name for name, (its_module, _) in BACKENDS_OF_THE_SHELL.items() if its_module.partition(".")[0] == module
+        )
         assert lines[name] == sys.modules[module].__version__
 
 
 def test_every_backend_of_the_table_can_be_checked():
     modules = {backend.module for backend in BACKENDS.values() if not backend.only_by_name}
-    assert {module for module, _ in cli.BACKENDS.values()} == modules
+    assert {module for module, _ in BACKENDS_OF_THE_SHELL.values()} == modules
 
 
 def test_check_passes(run, backend):
-    (name,) = (name for name, (module, _) in cli.BACKENDS.items() if module == backend.module)
+    (name,) = (name for name, (module, _) in BACKENDS_OF_THE_SHELL.items() if module == backend.module)
     code, printed, complaint = run(f"check {name}")
     head, line = printed.splitlines()
     assert (code, complaint) == (0, "")
@@ -90,7 +96,7 @@ def test_check_passes(run, backend):
 
 
 def test_check_without_a_name_checks_installed_backends(run, monkeypatch):
-    monkeypatch.setattr(cli, "_is_found", lambda name: name == "numpy")
+    monkeypatch.setattr(cli, "is_found", lambda name: name == "numpy")
     code, printed, _ = run("check")
     assert code == 0
     assert [line.split()[0] for line in printed.splitlines()] == ["backend", "numpy"]
@@ -156,25 +162,83 @@ def test_check_fails_for_any_line_but_a_missing_float64(run, monkeypatch):
 
 
 def test_a_backend_that_is_missing_is_named(run, monkeypatch):
-    monkeypatch.setattr(cli, "_is_found", lambda name: name != "cupy")
+    monkeypatch.setattr(cli, "is_found", lambda name: name != "cupy")
     fails(run, "check cupy", "cupy", "pip install 'cupy-cuda12x'")
 
 
 @pytest.mark.parametrize(
     ("line", "name", "facts"),
     [
-        ("", "fc-arrayapi", ("COMMAND",)),
-        ("nonsense", "fc-arrayapi", ("COMMAND", "'nonsense'")),
-        ("check nonsense", "fc-arrayapi check", ("BACKEND", "'nonsense'")),
+        ("nonsense", "fc-arrayapi", ("command", "'nonsense'", *cli.COMMANDS)),
+        ("forwrad", "fc-arrayapi", ("command", "'forwrad'", "did you mean forward?")),
+        ("check nonsense", "fc-arrayapi check", ("backend", "'nonsense'", *BACKENDS_OF_THE_SHELL)),
+        ("check tirch", "fc-arrayapi check", ("'tirch'", "did you mean torch?")),
+        (
+            "forward X.npy --weihgts layer.npz --out Y.npy",
+            "fc-arrayapi forward",
+            ("--weihgts", "did you mean --weights?"),
+        ),
         ("forward X.npy", "fc-arrayapi forward", ("--weights", "--out")),
-        ("info --nonsense", "fc-arrayapi", ("--nonsense",)),
+        ("info --nonsense", "fc-arrayapi info", ("--nonsense", "--json")),
     ],
 )
 def test_a_wrong_command_line_is_one_line(run, line, name, facts):
     fails(run, line, *facts, f"{name} --help", name=name)
 
 
-@pytest.mark.parametrize("command", ["info", "check", "plan", "forward", "backward"])
+def test_the_bare_command_prints_help(run):
+    code, printed, complaint = run("")
+    assert (code, complaint) == (0, "")
+    assert printed == run("--help")[1]
+
+
+def test_json_of_info_and_check(run, backend):
+    found = json.loads(run("info --json")[1])
+    assert found["fc_arrayapi"] == fc.__version__
+    assert found["numpy"] == np.__version__
+    assert found["cores"] == os.cpu_count()
+    assert json.loads(run("check numpy --json")[1]) == {"numpy": {"version": np.__version__, "failures": {}}}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_prints_a_script_with_every_command(run, shell):
+    code, printed, complaint = run(f"completion {shell}")
+    assert (code, complaint) == (0, "")
+    assert lacks(printed, *cli.COMMANDS, "weights") == []
+
+
+@dask_only
+def test_quiet_prints_errors_alone(run, files, backend, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    assert run("forward X.npy --weights layer.npz --out Y.npy --rows 1 --quiet") == (0, "", "")
+    assert np.load("Y.npy").shape == (7, 3)
+    fails(run, "forward X.npy --weights layer.npz --out Y.npy --quiet", "already")
+
+
+@dask_only
+def test_a_pass_beyond_the_limit_of_memory_is_refused(run, files, backend):
+    fails(run, "forward X.npy --weights layer.npz --out Y.npy --memory-limit 10kB", "--memory-limit is '10kB'")
+    assert not Path("Y.npy").exists()
+
+
+@dask_only
+def test_messages_are_in_the_terms_of_the_shell(run, files, batch, backend):
+    """No call of Python is advised, and no name of the command is said twice."""
+    np.save("I.npy", np.ones((7, 4), "int8"))
+    np.savez("turned.npz", W=batch["W"].T)
+    np.savez("torch.npz", weight=batch["W"].T, bias=batch["B"])
+    np.save("many.npy", np.ones((1000, 4), "float32"))
+    fails(run, "forward I.npy --weights layer.npz --out Y.npy", "X has dtype int8", "use --dtype float32")
+    fails(run, "forward X.npy --weights turned.npz --out Y.npy", "use --layout torch")
+    fails(run, "forward X.npy --weights torch.npz --out Y.npy", "torch.npz", "use --layout torch")
+    _, printed, _ = run("plan many.npy --weights layer.npz --rows 1")
+    assert re.search(r"warning .*: use --rows \d+\n", printed)
+    for line in ("forward I.npy --weights layer.npz", "forward X.npy --weights turned.npz"):
+        complaint = run(f"{line} --out Y.npy")[2]
+        assert not re.search(r"astype|W\.T,? or use Fully|rows=|layout=|forward: forward", complaint), complaint
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_has_examples_that_are_understood(run, command):
     code, printed, _ = run(f"{command} --help")
     assert code == 0
@@ -183,7 +247,7 @@ def test_help_has_examples_that_are_understood(run, command):
     for example in examples:
         name, *arguments = example.split()
         assert name == "fc-arrayapi"
-        assert cli._parser().parse_args(arguments).command == command
+        assert make_parser().parse_args(arguments).command == command
 
 
 @dask_only
@@ -259,7 +323,7 @@ def test_weights_are_one_layer_of_a_model(run, files, batch, backend):
     code, printed, _ = run(f"backward X.npy dY.npy {model} --out grads --needs dW")
     assert (code, printed.splitlines()[0]) == (0, "grads/dW.npy: 4 x 3 float64, 96 bytes")
     assert run(f"plan X.npy {model}") == run("plan X.npy --weights layer.npz")
-    fails(run, "plan X.npy --weights model.npz", "model.npz", "'head.weight'", "prefix='body', layout='torch'")
+    fails(run, "plan X.npy --weights model.npz", "model.npz", "'head.weight'", "--prefix body --layout torch")
     fails(run, f"plan X.npy {model[:-5]}keras", "model.npz", "'head.kernel' or 'head/kernel'", "'head.weight'")
     fails(run, f"plan X.npy {model[:-5]}tf", "--layout", "'tf'", "keras", "flax", name="fc-arrayapi plan")
 
@@ -313,14 +377,14 @@ def test_forward_refuses_to_overwrite_an_input(run, files, backend):
 )  # fmt: skip
 def test_an_error_gives_advice(error, facts):
     error.add_note("What is here\nis added, with --resume")
-    line = cli._in_one_line(error)
+    line = in_one_line(error, "forward")
     assert "\n" not in line
     assert lacks(line, *facts) == []
     assert line.endswith("What is here is added, with --resume")
 
 
 def test_help_has_examples(run):
-    for line in ("--help", "info --help", "check --help", "plan --help", "forward --help", "backward --help"):
+    for line in ("--help", *(f"{command} --help" for command in cli.COMMANDS)):
         code, printed, complaint = run(line)
         assert (code, complaint) == (0, "")
         assert "examples:\n  fc-arrayapi " in printed
@@ -331,7 +395,7 @@ def test_help_has_examples(run):
     ("line", "facts"),
     [
         ("forward no.npy --weights layer.npz --out Y.zarr", ("no.npy",)),
-        ("forward X.npy --weights no.npz --out Y.zarr", ("no.npz", "no such file", "path")),
+        ("forward X.npy --weights no.npz --out Y.zarr", ("no.npz", "no such file of weights", "numpy.savez")),
         ("forward X.npy --weights layer.npz --out Y.txt", ("Y.txt", ".npy", ".zarr")),
         ("forward dY.npy --weights layer.npz --out Y.zarr", ("axis c", "X has 3", "W has 4")),
         ("backward X.npy X.npy --weights layer.npz --out D", ("axis s", "dY has 4", "W has 3")),
@@ -352,7 +416,7 @@ def test_progress_in_a_log_is_lines(run, files, backend, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     code, printed, complaint = run("forward X.npy --weights layer.npz --out Y.npy --rows 1")
     assert (code, printed.splitlines()[0][:7]) == (0, "Y.npy: ")
-    assert re.fullmatch(r"(\d+% of \d+ tasks in \d+\.\d s\n)+", complaint)
+    assert re.fullmatch(r"(\d+% of \d+ bytes in \d+\.\d s, [\d.]+ \w+/s(, \d+ s left)?\n)+", complaint)
 
 
 @dask_only

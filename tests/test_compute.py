@@ -17,6 +17,7 @@ from helpers.batches import B, W, X, assert_all, dY
 
 import fc_arrayapi as fc
 from fc_arrayapi._dask import progress
+from fc_arrayapi._dask.inspect import bytes_to_read
 
 pytestmark = pytest.mark.only("dask.array")
 
@@ -57,16 +58,21 @@ def test_compute_returns_gradients_and_values_that_are_not_lazy(backend):
     np.testing.assert_allclose(grads.dW, X.T @ dY, rtol=1e-12)
 
 
-def test_progress_on_a_terminal_is_a_bar(backend, capsys, monkeypatch):
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
-    assert "100% Completed" in capsys.readouterr().out
+TERMINAL = {"isatty": lambda self: True}
+NOTEBOOK = {"__module__": "ipykernel.iostream"}
 
 
-def test_progress_in_a_notebook_is_a_bar(backend, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})())
+@pytest.mark.parametrize("kind", [TERMINAL, NOTEBOOK], ids=["terminal", "notebook"])
+def test_progress_is_one_line_that_is_redrawn_and_erased(backend, monkeypatch, kind):
+    monkeypatch.setattr(sys, "stdout", type("Stream", (io.StringIO,), kind)())
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_DRAWINGS", 0)
     fc.compute(fc.grad_bias(backend.asarray(dY, chunks=(10, 5))), progress=True)
-    assert "100% Completed" in sys.stdout.getvalue()
+    first, *drawn, last, rest = sys.stdout.getvalue().split("\r")
+    assert (first, rest, last.strip()) == ("", "", "")
+    assert "\n" not in sys.stdout.getvalue()
+    assert re.match(r"\d+% of 3.91 KiB in \d+\.\d s, .*/s, \d+ s left", drawn[0])
+    assert drawn[-1].startswith("100% of 3.91 KiB")
+    assert len(last) >= len(drawn[-1].rstrip())
 
 
 def test_progress_in_a_log_is_a_line_for_each_tenth(backend, capsys, monkeypatch):
@@ -78,22 +84,34 @@ def test_progress_in_a_log_is_a_line_for_each_tenth(backend, capsys, monkeypatch
     assert not in_lines()  # it is over too soon
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
     lines = in_lines()
-    assert re.fullmatch(r"(\d+% of \d+ tasks in \d+\.\d s\n){10}", lines)
+    assert re.fullmatch(r"(\d+% of 3.91 KiB in \d+\.\d s, [\d.]+ \w+/s(, \d+ s left)?\n){10}", lines)
     assert [int(line.partition("%")[0]) for line in lines.splitlines()] == list(range(10, 101, 10))
 
 
 def test_lines_come_a_second_apart_and_the_last_says_that_all_is_done(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-    lines = progress.Lines()
+    line = progress.Line(0)
     for now[0], done in ((0.9, 3), (1.1, 4), (2.0, 5), (2.2, 5), (2.3, 6), (3.3, 6), (3.4, 9), (3.5, 10)):
-        lines.show(done, 10)
+        line.show(done, 10)
     shown = [line.split("% of 10 tasks in ") for line in capsys.readouterr().out.splitlines()]
-    assert shown == [["40", "1.1 s"], ["50", "2.2 s"], ["60", "3.3 s"], ["100", "3.5 s"]]
-    now[0], short = 0.0, progress.Lines()
+    assert shown == [["40", "1.1 s, 2 s left"], ["50", "2.2 s, 2 s left"], ["60", "3.3 s, 2 s left"], ["100", "3.5 s"]]
+    now[0], short = 0.0, progress.Line(0)
     for now[0], done in ((0.3, 5), (0.9, 10)):
         short.show(done, 10)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.needs("own chunks")
+def test_progress_counts_the_bytes_of_the_blocks_that_are_read(backend, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((100, 6)))
+    opened = fc.open_array(tmp_path / "x.npy", rows=10)
+    W = np.ones((6, 5))
+    Y = fc.forward(opened, W)
+    assert bytes_to_read([Y, Y.sum()]) == 100 * 6 * 8 + W.nbytes
+    assert bytes_to_read([fc.forward(opened.blocks[:3], W)]) == 30 * 6 * 8 + W.nbytes
+    assert bytes_to_read([fc.forward(backend.asarray(X, chunks=(10, 6)), W)]) == X.nbytes + W.nbytes
+    assert bytes_to_read([backend.xp.ones((100, 6), chunks=(10, 6)).sum()]) == 0
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("closed file"), None])

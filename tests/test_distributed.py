@@ -323,13 +323,17 @@ def test_progress_in_a_log_is_lines(client, capsys, monkeypatch):
     assert five == 5
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("100% of ")
-    assert all("% of " in line and " tasks in " in line for line in lines)
+    assert all("% of " in line and "/s" in line for line in lines)
 
 
-def test_progress_on_a_terminal_is_the_bar_of_distributed(client, capsys, monkeypatch):
+def test_progress_on_a_terminal_is_a_line_that_is_erased(client, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_DRAWINGS", 0)
     fc.compute(fc.grad_bias(da.from_array(X, chunks=(10, 6))), progress=True)
-    assert "100% Completed" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "% of " in printed
+    assert "\n" not in printed
+    assert printed.split("\r")[-2:] == [" " * len(printed.split("\r")[-2]), ""]
 
 
 @pytest.fixture

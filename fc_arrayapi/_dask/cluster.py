@@ -24,7 +24,7 @@ def client_of(collections: Sequence[Array]) -> Any:
     return owner if distributed is not None and isinstance(owner, distributed.Client) else None
 
 
-def compute_on(client: Any, collections: Sequence[Array], show_progress: bool) -> Sequence[Any]:
+def compute_on(client: Any, collections: Sequence[Array], line: progress.Line | None) -> Sequence[Any]:
     """Compute in one pass on a cluster."""
     from concurrent.futures import CancelledError
 
@@ -33,8 +33,8 @@ def compute_on(client: Any, collections: Sequence[Array], show_progress: bool) -
     with _leaving_the_worker_its_thread(), _one_blas_thread_on(client):
         futures = _submit(client, collections)
         try:
-            if show_progress:
-                progress.of_cluster(futures)
+            if line is not None:
+                progress.of_cluster(line, futures)
             for future in as_completed(futures):  # gather alone logs an error on Ctrl-C
                 if future.status != "finished":
                     break

@@ -8,10 +8,10 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from .._arrays.namespace import Array
-from . import cluster
+from . import cluster, inspect
 from .blas_threads import ONE_BLAS_THREAD, threadpoolctl
 from .blocks import dask_array
-from .progress import of_threads
+from .progress import Line, of_threads
 
 
 def compute(*arrays: Array, progress: bool = False, memory_limit: float | str | None = None) -> tuple[Any, ...]:
@@ -28,8 +28,8 @@ def compute(*arrays: Array, progress: bool = False, memory_limit: float | str | 
     *arrays : dask arrays, or nested tuples of them such as `Gradients`
         Other values are returned unchanged.
     progress : bool
-        Show the progress bar of Dask or distributed. In a log, print a line for each tenth of the
-        tasks, at most one a second.
+        Show how much is read, how fast, and the time left: one line, redrawn and erased at the end.
+        In a log, print a line for each tenth of the tasks, at most one a second.
     memory_limit : int or str, optional
         Bytes, or a text such as ``"2 GB"``, that the pass may take beside what is there. A pass
         that would take more by its `plan` does not start. On a cluster the default is what its
@@ -83,11 +83,12 @@ def run(collections: Sequence[Any], progress: bool = False) -> Sequence[Any]:
     order = _kinds_together(collections)
     ordered = [collections[k] for k in order]
     client = cluster.client_of(ordered)
+    line = Line(inspect.bytes_to_read(ordered)) if progress else None
     with one_task.joined():
         if client is not None:
-            results = cluster.compute_on(client, ordered, progress)
+            results = cluster.compute_on(client, ordered, line)
         else:
-            with ONE_BLAS_THREAD, _living_pool(ordered), of_threads() if progress else nullcontext():
+            with ONE_BLAS_THREAD, _living_pool(ordered), nullcontext() if line is None else of_threads(line):
                 results = dask.compute(*ordered)
     by_place = dict(zip(order, results, strict=True))
     return [by_place[k] for k in range(len(order))]

@@ -1,10 +1,11 @@
-"""Facts about a pass before it runs: the number of tasks, its sources, the threads and memory of workers."""
+"""Facts about a pass before it runs: its sources, the bytes it reads, the threads and memory of workers."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,35 @@ def leaves(array: Array) -> Iterator[Any]:
     """Yield the functions and values in the tasks of an array."""
     for task in dict(array.__dask_graph__()).values():
         yield from _parts(task)
+
+
+def bytes_to_read(collections: Sequence[Any]) -> int:
+    """Return the bytes of the blocks that a pass takes from files and from arrays in memory."""
+    from dask.core import flatten, get_dependencies
+    from dask.optimization import cull
+
+    graph: dict[Any, Any] = {}
+    for collection in collections:
+        graph |= cull(dict(collection.__dask_graph__()), list(flatten(collection.__dask_keys__())))[0]
+    found = {key: [part for part in _parts(task) if _is_array(part)] for key, task in graph.items()}
+    whole = {key: arrays[0] for key, arrays in found.items() if arrays and not get_dependencies(graph, key)}
+    total: int = 0
+    in_blocks = set()
+    for key, task in graph.items():
+        index = [part for part in _parts(task) if isinstance(part, (slice, tuple))]
+        cut = [part for part in flatten(index, container=tuple) if isinstance(part, slice)]
+        for other in get_dependencies(graph, key) & whole.keys() if cut else ():
+            shape = whole[other].shape
+            sizes = [len(range(*part.indices(n))) for part, n in zip(cut, shape, strict=False)]
+            total += math.prod([*sizes, *shape[len(sizes) :]]) * whole[other].dtype.itemsize
+            in_blocks.add(other)
+    alone = [array for key, array in whole.items() if key not in in_blocks]
+    total += sum(math.prod(array.shape) * array.dtype.itemsize for array in alone)
+    return total
+
+
+def _is_array(part: Any) -> bool:
+    return hasattr(part, "shape") and hasattr(part, "dtype") and not callable(part)
 
 
 def workers(*arrays: Array) -> tuple[int, int | None]:

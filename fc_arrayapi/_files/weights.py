@@ -225,9 +225,10 @@ def _check_arrays(
     bias, _, B = headers.get("B", headers["W"])
     S = W[own.axes.index("s")]
     if "B" in headers and B[0] != S:
+        turned = f": {weight} seems to be transposed: save {weight}.T" if B[0] in W else ""
         raise ValueError(
             f"{path}: axis s (output features): {weight} has {S}, {bias} has {B[0]}; {weight} has shape {W}, which is "
-            f"{weight_axes}, {bias} must be (S,), has {B}"
+            f"{weight_axes}, {bias} must be (S,), has {B}{turned}"
         )
     if needed > limit:
         raise ValueError(

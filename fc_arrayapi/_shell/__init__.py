@@ -1,0 +1,1 @@
+"""The shell around the commands of fc-arrayapi: arguments, messages, and what is installed."""
