@@ -38,6 +38,14 @@ def _slots(loop: Any) -> asyncio.Semaphore:
     return found[1]
 
 
+def _content_or_error(inner: Any, key: str, options: dict[str, Any]) -> Any:
+    """Read an object; return the error, which asyncio would print where zarr waits for the request no more."""
+    try:
+        return get_by_obstore(inner, key, options)
+    except Exception as error:
+        return error
+
+
 class GuardedObjects(WrapperStore):  # type: ignore[misc]
     """A store that is read, each request of which names the address where it fails.
 
@@ -101,7 +109,9 @@ class GuardedObjects(WrapperStore):  # type: ignore[misc]
         try:
             loop = asyncio.get_running_loop()
             async with _slots(loop):
-                content = await loop.run_in_executor(request_pool(), get_by_obstore, inner, key, options)
+                content = await loop.run_in_executor(request_pool(), _content_or_error, inner, key, options)
+            if isinstance(content, Exception):
+                raise content
             return prototype.buffer.from_bytes(content)
         except FileNotFoundError:
             return None

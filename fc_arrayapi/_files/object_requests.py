@@ -29,6 +29,10 @@ _SECRET = re.compile("key|secret|token|passw|credential|auth|sas|header", re.IGN
 _SHORTEST_SECRET = 8
 
 
+# Where the machines of clouds have theirs.
+_METADATA_SERVERS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+
+
 class Stored(NamedTuple):
     """An object in a listing. `version` changes with its content, `modified` is None where the store does not say."""
 
@@ -292,6 +296,12 @@ def failure(error: BaseException, place: Place, key: str) -> OSError:
     else:
         number = errno.ENOENT if isinstance(error, FileNotFoundError) or code == "404" else errno.EIO
     text = said.partition("\n\nDebug source")[0]
+    if any(server in text for server in _METADATA_SERVERS):  # which are asked where no credentials are given
+        number = errno.EACCES
+        text = (
+            "no credentials were found: set them in the environment, such as AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or pass storage_options={'anon': True} if the bucket is public"
+        )
     for secret in _secrets(place.store):
         text = text.replace(secret, "***")
     return OSError(number, brief(" ".join(text.split()) or kind), place.address_of(key) if key else place.root)

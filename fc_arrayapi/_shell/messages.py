@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 
+from .._files.disk import url_of
+
 # Errors of input or environment. Other exceptions are printed with their type.
 MENDABLE = (ImportError, OSError, TypeError, ValueError)
 # Advice for errors of the system.
@@ -26,6 +28,7 @@ IN_THE_SHELL = (
     (r"prefix='([^']*)'", r"--prefix \1"),
     (r"layout='(\w+)'", r"--layout \1"),
     (r"pass prefix= and layout=", "use --prefix and --layout"),
+    (r", or pass storage_options=\{'anon': True\} if the bucket is public", ""),
     (r"which prefix= ", "which --prefix "),
     (r"pass W\.T, or use FullyConnected\.from_torch\(linear\)", "save W.T, or use --layout torch for torch's names"),
     (r"\brows=(\d+)", r"--rows \1"),
@@ -45,7 +48,11 @@ def in_one_line(error: Exception, command: str) -> str:
     text = str(error)
     if isinstance(error, OSError) and error.errno is not None:
         where = "" if error.filename is None else f"{error.filename}: "
-        text = f"{where}{str(error.strerror).lower()}: {ADVICE.get(error.errno, 'check the path')}"
+        advice = ADVICE.get(error.errno, "check the path")
+        if url_of(where):  # what the server said stays as it is
+            text = f"{where}{error.strerror}: check the address and the credentials"
+        else:
+            text = f"{where}{str(error.strerror).lower()}: {advice}"
     elif isinstance(error, MemoryError):
         text = "out of memory: reduce --rows or --threads"
     elif not isinstance(error, MENDABLE):
