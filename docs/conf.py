@@ -42,9 +42,10 @@ def mathml(writer, node):
     raise nodes.SkipNode
 
 
-def without_paths(app, what, name, obj, options, signature, returns):
-    """Write a default that is a module by its name; Python's own text has a path of this machine in it."""
-    return re.sub(r"<module '(\w+)' from '[^']*'>", r"\1", signature or "") or None, returns
+def as_people_write_it(app, what, name, obj, options, signature, returns):
+    """Write a default that is a module by its name, without its path, and leave out what takes unknown options."""
+    signature = re.sub(r"<module '(\w+)' from '[^']*'>", r"\1", signature or "")
+    return signature.replace(", **unknown", "") or None, returns
 
 
 def without_empty_last_lines(app, document):
@@ -65,7 +66,7 @@ def in_its_language(app, page, template, context, document):
 def setup(app):
     app.connect("doctree-read", without_empty_last_lines)
     app.connect("html-page-context", in_its_language)
-    app.connect("autodoc-process-signature", without_paths)
+    app.connect("autodoc-process-signature", as_people_write_it)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple, NoReturn
 
-from ._arrays import namespace
+from ._arrays import namespace, summary
 from ._arrays.types import BiasGradT, InputGradT, WeightGradT
 from ._math import checks
 
@@ -40,6 +40,12 @@ class Gradients(NamedTuple, Generic[InputGradT, WeightGradT, BiasGradT]):
     dX: InputGradT
     dW: WeightGradT
     dB: BiasGradT
+
+    def __repr__(self) -> str:
+        return f"Gradients({', '.join(f'{name}={summary.text_of(part)}' for name, part in self._asdict().items())})"
+
+    def _repr_html_(self) -> str:
+        return summary.html_of(self._asdict())
 
     def __add__(  # type: ignore[override]  # not a tuple's concatenation
         self, other: Gradients[InputGradT, WeightGradT, BiasGradT]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from inspect import Signature, signature
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 
-from . import _linear
-from ._arrays import namespace
+from . import _foreign_names, _linear
+from ._arrays import namespace, summary
 from ._arrays.libraries import NumPyArray
 from ._arrays.on_import import on_import
 from ._arrays.types import (
@@ -95,6 +96,11 @@ class FullyConnected(Generic[WeightT, BiasT]):
         @overload
         def __init__(self, W: WeightT, B: BiasT) -> None: ...
         def __init__(self, W: Any, B: Any = None) -> None: ...
+
+    def __new__(cls, *arrays: Any, **named: Any) -> FullyConnected[Any, Any]:
+        """Refuse what is no argument, with the name that it has here."""
+        _foreign_names.check_arguments("FullyConnected", named, ("W", "B"))
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if isinstance(self.W, int) and (self.B is None or isinstance(self.B, int)):
@@ -275,6 +281,7 @@ class FullyConnected(Generic[WeightT, BiasT]):
         xp: Any = np,
         dtype: Any = None,
         device: Any = None,
+        **unknown: Any,
     ) -> FullyConnected[Any, Any]:
         """Create a layer with a random weight and a bias of zeros.
 
@@ -316,6 +323,8 @@ class FullyConnected(Generic[WeightT, BiasT]):
         >>> fc.FullyConnected.init(64, 10, initializer="zeros", dtype="float32")
         FullyConnected(C=64, S=10, bias=True, dtype=float32, xp=numpy, device=cpu)
         """
+        options = ("seed", "initializer", "bias", "xp", "dtype", "device")
+        _foreign_names.check_arguments("FullyConnected.init", unknown, ("C", "S", *options))
         for name, size in (("C", C), ("S", S)):
             if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 0:
                 raise ValueError(f"{name} is {size!r}: pass an integer, 0 or more")
@@ -539,6 +548,14 @@ class FullyConnected(Generic[WeightT, BiasT]):
         """
         return linear_of(self.W, self.B)
 
+    if not TYPE_CHECKING:  # to type checkers every name would be one that this function may know
+
+        def __getattr__(self, name: str) -> Any:
+            raise _foreign_names.no_attribute("FullyConnected", name)
+
+    def _repr_html_(self) -> str:
+        return summary.html_of({"W": self.W, "B": self.B})
+
     def __repr__(self) -> str:
         if not (namespace.is_array(self.W) and self.W.ndim == 2):  # JAX puts anything in the place of arrays
             return f"FullyConnected(W={self.W!r}, B={self.B!r})"
@@ -560,4 +577,7 @@ def _draw(initializer: str, rng: np.random.Generator, C: int, S: int) -> NumPyAr
     raise ValueError(f"initializer is {initializer!r}: choose one of {', '.join(map(repr, INITIALIZERS))}")
 
 
+# For inspect and the pages: __new__ takes anything, to say what was meant.
+_parameters = list(signature(FullyConnected.__init__).parameters.values())[1:]
+FullyConnected.__signature__ = Signature(_parameters)  # type: ignore[attr-defined]
 on_import("jax", partial(make_pytree, FullyConnected))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
+from ._arrays import summary
 from ._arrays.types import ArrayT, StandardArray
 from ._dask import moments as on_dask
 from ._math import moments as in_memory
@@ -51,6 +52,12 @@ class Moments(NamedTuple, Generic[ArrayT, OfTT]):
     XX: ArrayT
     XT: OfTT
     sum_T2: OfTT
+
+    def __repr__(self) -> str:
+        return f"Moments({', '.join(f'{name}={summary.text_of(part)}' for name, part in self._asdict().items())})"
+
+    def _repr_html_(self) -> str:
+        return summary.html_of(self._asdict())
 
     def __add__(self, other: Moments[ArrayT, OfTT]) -> Moments[ArrayT, OfTT]:  # type: ignore[override]
         """Return the moments of both parts of the data together."""

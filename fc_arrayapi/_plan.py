@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ._arrays.summary import html_table
 from ._arrays.text import count_text, flops_text, seconds_text, size_text
 
 NOT_COUNTED = "memory is what the pass adds: without the interpreter, and without pages of files in the system's cache"
@@ -65,10 +66,7 @@ class Plan:
         return "\n".join([*(f"{name:<12} {value}" for name, value in self._table()), f"({NOT_COUNTED})"])
 
     def _repr_html_(self) -> str:
-        from html import escape
-
-        rows = "".join(f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in self._table())
-        return f"<table>{rows}</table><p>{NOT_COUNTED}</p>"
+        return f"{html_table([''], self._table())}<p>{NOT_COUNTED}</p>"
 
 
 def plan(*results: Any, measure: bool = False) -> Plan:

@@ -13,6 +13,7 @@ from .. import _linear
 from .._arrays import namespace
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
+from .._arrays.summary import html_table
 from .._einsum import einsum
 from .._math import equations
 from . import gradients
@@ -72,8 +73,14 @@ class BackendReport:
         """Whether all checks passed."""
         return all(check.ok for check in self.checks)
 
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(check.what, "ok" if check.ok else "failed", check.why) for check in self.checks]
+
+    def _repr_html_(self) -> str:
+        return html_table([self.library, "", ""], self._rows())
+
     def __repr__(self) -> str:
-        rows = [(check.what, "ok" if check.ok else "failed", check.why) for check in self.checks]
+        rows = self._rows()
         return "\n".join([self.library, *(f"  {what:<18} {verdict:<6} {why}".rstrip() for what, verdict, why in rows)])
 
 

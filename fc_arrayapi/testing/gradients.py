@@ -14,6 +14,7 @@ from .. import _linear
 from .._arrays import namespace
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace
+from .._arrays.summary import html_table
 from .._arrays.text import kind_of
 from .._arrays.types import StandardArray
 from .._math import checks, equations
@@ -87,14 +88,25 @@ class GradientReport:
         """Whether all of them hold."""
         return all(check.ok for check in self.checks)
 
+    def _repr_html_(self) -> str:
+        rows = [
+            (check.name, check.why or check.identity, f"{check.off:.2g}", f"{check.tolerance:.2g}", _verdict(check))
+            for check in self.checks
+        ]
+        return html_table(["", "identity", "off by", "may be", ""], rows)
+
     def __repr__(self) -> str:
         texts = [check.why or check.identity for check in self.checks]
         width, name = max(map(len, texts)), max(4, *(len(check.name) for check in self.checks))
         lines = [f"{'':<{name}}  {'':<{width}}  off by   may be"]
         for check, text in zip(self.checks, texts, strict=True):
             numbers = f"{check.off:<8.2g} {check.tolerance:<8.2g}"
-            lines.append(f"{check.name:<{name}}  {text:<{width}}  {numbers} {'ok' if check.ok else 'WRONG'}")
+            lines.append(f"{check.name:<{name}}  {text:<{width}}  {numbers} {_verdict(check)}")
         return "\n".join(lines)
+
+
+def _verdict(check: GradientCheck) -> str:
+    return "ok" if check.ok else "WRONG"
 
 
 def check_gradients(
