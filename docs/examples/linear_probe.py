@@ -5,7 +5,9 @@ batch, one pass over the data for each step of SciPy's L-BFGS. Change what you l
 
     python docs/examples/linear_probe.py --gb 8 --features 2048 --out probe
 
-The files beside this one make the data (digits.py), write it (formats.py) and show the progress (report.py).
+The memory of the process is capped, and another process under the same cap tries to load the file. The files
+beside this one set the cap (memory_cap.py), make the data (digits.py), write it (formats.py), and show what happens
+(report.py).
 """
 
 from __future__ import annotations
@@ -22,10 +24,14 @@ from array_api_compat import array_namespace
 from digits import Lift, draw, split, write_batch
 from formats import FORMATS
 from local_s3 import local_s3
-from report import Memory, Passes, picture, show
+from memory_cap import CAP, cap_memory, loading_dies
+from report import Memory, Passes, box, picture, show
 from scipy.optimize import minimize
 
 import fc_arrayapi as fc
+
+# What --choose finds, as the settings of Lift are.
+PENALTY = 1e-3
 
 
 def cross_entropy(Y, labels):
@@ -116,24 +122,27 @@ def seconds_of(function, times=3):
     return float(np.median(timings))
 
 
-def accuracy(layer, X, labels):
-    """Return the share of rows whose largest output is the right one."""
-    return float(np.mean(np.argmax(layer(X), axis=1) == labels))
-
-
 def run(arguments, memory):
-    """Make the data, train, and report."""
+    """Make the data, try to load it, train, and report."""
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     train_set, validation_set, test_set = split()
-    lift, penalty = choose(train_set, validation_set, arguments.features)
+    lift, penalty = Lift(features=arguments.features), PENALTY
+    if arguments.choose:
+        lift, penalty = choose(train_set, validation_set, arguments.features)
     images, labels = (np.concatenate(pair) for pair in zip(train_set, validation_set, strict=True))
     rows = max(1, int(arguments.gb * 1e9) // (4 * lift.features))
+    show(f"batch: {rows:,} rows, augmented: {len(images):,} real images of digits, shifted and rotated at random")
     paths = write_batch(out, images, labels, lift, rows, arguments.format, show)
 
     X = fc.open_array(paths[0])
     y = fc.open_array(paths[1], rows=X.chunksize[0])
     show(f"{paths[0]}: {X.shape[0]:,} x {X.shape[1]} float32, {X.nbytes / 1e9:.2f} GB in {X.numblocks[0]} blocks")
+    capped = cap_memory()  # the libraries that read the file are imported
+    if capped:
+        show(f"memory: capped at {CAP / 1e6:,.0f} MB beside Python and its libraries")
+    death = loading_dies(paths[0]) if capped else None
+    show("loading the file: it fits" if death is None else f"loading the file: died: {death}")
     passes = Passes(rows, row_bytes=4 * lift.features)
     layer = train(X, y, penalty, arguments.steps, after_pass=passes.done)
 
@@ -142,7 +151,6 @@ def run(arguments, memory):
     predicted = np.argmax(fc.FullyConnected.load(out / "layer.npz")(X_test), axis=1)
     if not np.array_equal(predicted, np.argmax(layer(X_test), axis=1)):
         raise RuntimeError("the saved layer predicts something else")
-    picture(out / "linear_probe.png", passes.losses, test_labels, predicted)
 
     def one_pass():
         loss, dY = cross_entropy(layer(X), y)
@@ -150,14 +158,18 @@ def run(arguments, memory):
 
     data = [by_hand(array, path) for array, path in zip((X, y), paths, strict=True)]
     ours, loop = seconds_of(one_pass), seconds_of(lambda: numpy_pass(*data, layer.W, layer.B, X.chunksize[0]))
-    peak = memory.peak  # before scikit-learn takes its own
-    show(f"test accuracy: {accuracy(layer, X_test, test_labels):.1%} of {len(test_labels)} images never seen")
-    show(f"scikit-learn LogisticRegression on the first {min(rows, 10_000):,} rows in memory: "
-         f"{sklearn_accuracy(data, penalty, X_test, test_labels):.1%}")  # fmt: skip
-    show(f"peak anonymous memory: {peak / 1e6:,.0f} MB for a batch of {X.nbytes / 1e6:,.0f} MB ({peak / X.nbytes:.0%})")
-    show(f"a pass takes {ours:.2f} s, the NumPy loop over the same files {loop:.2f} s: ratio {ours / loop:.2f}")
-    show(f"weights: {out / 'layer.npz'} (loaded again: the same predictions)")
-    show(f"picture: {out / 'linear_probe.png'}")
+    peak, points = memory.peak, list(memory.points)  # before scikit-learn and matplotlib take their own
+    few = min(rows, 10_000)
+    theirs = sklearn_accuracy(data, penalty, X_test, test_labels)
+    picture(out / "linear_probe.png", points, X.nbytes, CAP if capped else None, test_set[0], test_labels, predicted)
+    box({
+        "loading": "not tried under a cap" if not capped else "fits" if death is None else "died under the cap",
+        "memory": f"{peak / 1e6:,.0f} MB at most, Python included, for a batch of {X.nbytes / 1e6:,.0f} MB",
+        "accuracy": f"{np.mean(predicted == test_labels):.1%} of {len(test_labels)} images never seen "
+                    f"(scikit-learn on {few:,} rows in memory: {theirs:.1%})",
+        "speed": f"{ours:.2f} s a pass; a NumPy loop over the file takes {loop:.2f} s",
+        "files": f"layer.npz, linear_probe.png in {out}",
+    })  # fmt: skip
 
 
 def sklearn_accuracy(data, penalty, X_test, test_labels):
@@ -179,6 +191,9 @@ def main():
     )
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent / "linear_probe_out", help="folder for results"
+    )
+    parser.add_argument(
+        "--choose", action="store_true", help="search scale, shift and penalty on validation images first (40 s)"
     )
     arguments = parser.parse_args()
     try:

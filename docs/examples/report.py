@@ -1,4 +1,4 @@
-"""What the demo shows while it runs and at the end: progress, memory, a picture."""
+"""What the demo shows while it runs and at the end: progress, memory, results, a picture."""
 
 from __future__ import annotations
 
@@ -31,17 +31,24 @@ def anonymous_bytes() -> int:
 
 
 class Memory:
-    """Watch the anonymous memory of this process from a thread, and keep its peak."""
+    """Watch the anonymous memory of this process from a thread: its peak, and a point ten times a second."""
 
     def __enter__(self) -> Memory:
         self.peak, self._stop = anonymous_bytes(), threading.Event()
+        self.started, self.points = time.perf_counter(), [(0.0, self.peak)]
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
 
     def _watch(self) -> None:
+        highest = 0
         while not self._stop.wait(0.01):
-            self.peak = max(self.peak, anonymous_bytes())
+            highest = max(highest, anonymous_bytes())
+            self.peak = max(self.peak, highest)
+            now = time.perf_counter() - self.started
+            if now - self.points[-1][0] >= 0.1:
+                self.points.append((now, highest))
+                highest = 0
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -49,46 +56,58 @@ class Memory:
 
 
 class Passes:
-    """Print one line for each pass over the data."""
+    """Show each pass over the data: one line that is rewritten on a terminal, passes 1, 2, 5, 10, 20, ... in a log."""
 
     def __init__(self, rows: int, row_bytes: int) -> None:
-        self.rows, self.row_bytes, self.losses, self.seconds = rows, row_bytes, [], []
+        self.rows, self.row_bytes, self.count = rows, row_bytes, 0
         self._last = time.perf_counter()
 
     def done(self, loss: float) -> None:
         """Count a pass that ends now."""
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        self.losses.append(loss)
-        self.seconds.append(seconds)
-        rate = self.rows / seconds
+        self.count += 1
+        first = int(str(self.count)[0]) in (1, 2, 5) and set(str(self.count)[1:]) <= {"0"}
         show(
-            f"pass {len(self.losses):3d}: loss {loss:.4f}, {rate / 1e3:,.0f} thousand rows/s, "
-            f"{rate * self.row_bytes / 1e9:.2f} GB/s, {anonymous_bytes() / 1e6:,.0f} MB of memory"
+            f"pass {self.count:3d}: loss {loss:.4f}, {seconds:.2f} s, "
+            f"{self.rows * self.row_bytes / seconds / 1e9:.1f} GB/s, {anonymous_bytes() / 1e6:,.0f} MB of memory",
+            passing=sys.stdout.isatty() or not first,
         )
 
 
-def picture(path: Path, losses, truth, predicted) -> None:
-    """Draw the loss curve and the confusion matrix."""
+def box(rows: dict[str, str]) -> None:
+    """Print the results."""
+    name = max(map(len, rows))
+    lines = [f"{key:<{name}}  {value}" for key, value in rows.items()]
+    width = max(map(len, lines))
+    edge = f"+{'-' * (width + 2)}+"
+    show("\n".join([edge, *(f"| {line:<{width}} |" for line in lines), edge]))
+
+
+def picture(path: Path, points, batch_bytes: int, cap: int | None, images, truth, predicted) -> None:
+    """Draw memory over the run beside the size of the batch, and the digits that were misread."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    confusion = np.zeros((10, 10), int)
-    np.add.at(confusion, (truth, predicted), 1)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    left.plot(range(1, len(losses) + 1), losses, marker=".")
-    left.set(xlabel="pass over the data", ylabel="cross-entropy + L2 penalty", yscale="log", title="Training loss")
-    left.grid(alpha=0.3, which="both")
-    right.imshow(np.log1p(confusion), cmap="Blues")
-    for (i, j), count in np.ndenumerate(confusion):
-        if count:
-            right.text(j, i, count, ha="center", va="center", color="white" if i == j else "black", fontsize=9)
-    accuracy = np.trace(confusion) / confusion.sum()
-    right.set(
-        xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10),
-        title=f"{confusion.sum()} test images, {accuracy:.1%} right",
-    )  # fmt: skip
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", width_ratios=[1.25, 1])
+    seconds, held = zip(*points, strict=True)
+    left.plot(seconds, np.asarray(held) / 1e6, color="C0")
+    lines = [(batch_bytes, "C3", "the batch"), *([] if cap is None else [(cap, "C1", "the cap")])]
+    for nbytes, color, name in lines:
+        left.axhline(nbytes / 1e6, color=color, linestyle="--")
+        left.text(0, nbytes / 1e6 * 1.06, f" {name}: {nbytes / 1e6:,.0f} MB", color=color)
+    left.text(0, max(held) / 1e6 * 1.06, f" this run: {max(held) / 1e6:,.0f} MB at most", color="C0")
+    left.set(xlabel="seconds", ylabel="memory in MB", yscale="log", title="Memory over the run")
+    left.set_ylim(min(held) / 2e6, 2.5 * max(batch_bytes, *held) / 1e6)
+    wrong = np.flatnonzero(truth != predicted)
+    right.set_title(f"{len(wrong)} of {len(truth)} test images misread")
+    right.axis("off")
+    for place, k in enumerate(wrong[:12]):
+        corner = [(place % 4) / 4 + 0.03, 0.7 - (place // 4) / 3, 0.19, 0.22]
+        cell = right.inset_axes(corner)
+        cell.imshow(images[k], cmap="gray_r")
+        cell.set(xticks=[], yticks=[], xlabel=f"{truth[k]}, read as {predicted[k]}")
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -39,7 +39,7 @@ class Column(Source):
         self.name = f"{path}::{column}"
         self._state = file_state(os.stat(path))
         pyarrow = pyarrow_module()
-        with naming_damage(f"{path}: is not a readable {self.kind} file"):
+        with naming_damage(str(path), f": is not a readable {self.kind} file"):
             schema = self._open(pyarrow)
         what = one_of({field.name: brief(field.type) for field in schema}, f"{path}::{{}}")
         if schema.names.count(column) != 1:
@@ -48,7 +48,7 @@ class Column(Source):
         kind = schema.field(column).type
         like = pyarrow.array([], kind.storage_type if isinstance(kind, pyarrow.BaseExtensionType) else kind)
         if any(self.units):  # a list says its length in a row alone
-            with naming_damage(f"{self.name}: the first row cannot be read"):
+            with naming_damage(f"{self.name}: the first row", " cannot be read"):
                 like = self._first_row(pyarrow)
                 like.validate()
                 like = like.slice(0, 1)
@@ -94,7 +94,7 @@ class Column(Source):
         block = np.empty((0, *self.shape[1:]), self.dtype)
         if reached:
             first_row = self._places[reached[0]][0]
-            with naming_damage(f"{self.name}: rows {start} to {stop} cannot be read"):
+            with naming_damage(f"{self.name}: rows {start} to {stop}", " cannot be read"):
                 arrays = self._groups(pyarrow_module(), reached[0], reached[-1] + 1)
                 for array in arrays:
                     array.validate()  # lengths and offsets against each other and the bytes that are there

@@ -26,7 +26,7 @@ class Hdf5Dataset(Source):
                 if isinstance(found, h5py.Dataset):
                     names[name] = holding(found.shape or (), found.dtype)
 
-            with naming_damage(f"{path}: its list of datasets is damaged"):
+            with naming_damage(str(path), ": its list of datasets is damaged"):
                 file.visititems(note)
             wanted = one_of(names, f"{path}::{{}}")
             if not dataset:
@@ -67,8 +67,8 @@ class Hdf5Dataset(Source):
         check_unchanged(self.path, self._state)
         start, stop = slice_range(index[0], self.shape[0])
         damage = naming_damage(
-            f"{self.path}::{self.dataset}: rows {start} to {stop} cannot be read: a chunk is damaged, or its filter "
-            f"is not installed"
+            f"{self.path}::{self.dataset}: rows {start} to {stop}",
+            " cannot be read: a chunk is damaged, or its filter is not installed",
         )
         with _open_hdf5(_h5py(), self.path) as file, damage:
             return np.asarray(file[self.dataset][index]).view(self.dtype)

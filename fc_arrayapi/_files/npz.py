@@ -74,7 +74,7 @@ class CompressedMember(Source):
 
     def __getitem__(self, index: Any) -> NumPyArray:
         check_unchanged(self.path, self._state)
-        with naming_damage(f"{self.path}::{self.name}: is damaged"), open_archive(self.path) as (archive, _):
+        with naming_damage(f"{self.path}::{self.name}", ": is damaged"), open_archive(self.path) as (archive, _):
             return np.asarray(read_member(archive, archive.getinfo(f"{self.name}.npy"))[index])
 
 

@@ -72,7 +72,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int, tuple[int, int]]:
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: is not a valid .safetensors file ({brief(error)})") from None
     # safetensors ignores a second entry of one name and unknown fields, which may be nested as deep as they like.
-    with naming_damage(f"{path}: is not a valid .safetensors file"):
+    with naming_damage(str(path), ": is not a valid .safetensors file"):
         pairs = [(name, dict(found)) for name, found in json.loads(text, object_pairs_hook=list)]
     pairs = [(name, found) for name, found in pairs if name != "__metadata__"]
     check_names(path, [name for name, _ in pairs])

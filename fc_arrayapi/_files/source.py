@@ -133,17 +133,20 @@ def slice_range(at: Any, length: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def naming_damage(what: str) -> Iterator[None]:
-    """Convert any exception that a library raises for damaged data into a ValueError that names the file."""
+def naming_damage(where: str, damage: str) -> Iterator[None]:
+    """Convert any exception that a library raises for damaged data into a ValueError that names the file.
+
+    Memory that runs out is no damage, and stays a MemoryError.
+    """
     try:
         yield
     except MemoryError as error:
-        error.add_note(what)
+        error.add_note(f"{where}: memory ran out while this was read: open it with fewer rows in a block")
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:  # from the system, such as too many open files
             raise
-        raise ValueError(f"{what} ({brief(error)}): write the file again") from None
+        raise ValueError(f"{where}{damage} ({brief(error)}): write the file again") from None
 
 
 def one_of(names: Iterable[str], form: str) -> str:

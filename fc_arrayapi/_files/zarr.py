@@ -107,7 +107,7 @@ class ZarrArray(ZarrSource):
         if self._whole:
             self.check_chunks(self._size_of, index)
         start, stop = slice_range(index[0], self.shape[0])
-        with naming_damage(f"{self.path}: rows {start} to {stop} cannot be read: a chunk is damaged"):
+        with naming_damage(f"{self.path}: rows {start} to {stop}", " cannot be read: a chunk is damaged"):
             return np.asarray(open_zarr(self.path)[index])
 
     def _size_of(self, name: str) -> int:
