@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 # stack, which is mapped and unmapped each time (cpython #142183); that makes the import take a fifth longer.
 import numpy as _numpy  # noqa: F401
 
-from ._dask.compute import compute
 from ._einsum import einsum, tensordot, transpose
-from ._einsum_backward import einsum_backward
-from ._files.open import open_array
-from ._files.store import store
 from ._gradients import Gradients
 from ._layer import FullyConnected
 from ._linear import backward, forward, grad_bias, grad_input, grad_weight
 from ._math.subscripts import SubscriptsError
-from ._moments import Moments, moments
-from ._per_sample import per_sample_dots, per_sample_norms
-from ._plan import Plan, plan
 
 if TYPE_CHECKING:
     from . import testing
+    from ._dask.compute import compute
+    from ._einsum_backward import einsum_backward
+    from ._files.open import open_array
+    from ._files.store import store
+    from ._moments import Moments, moments
+    from ._per_sample import per_sample_dots, per_sample_norms
+    from ._plan import Plan, plan
 
 __version__ = "0.1.0.dev0"
 
@@ -52,10 +52,30 @@ __all__ = [
 ]
 
 
-# Pickles, error messages and pages show the public path, not the file.
-for _name in __all__:
-    if _name != "testing":
-        globals()[_name].__module__ = __name__
+# What is imported when it is asked for: files, and what is more than the layer, would be half of the import time.
+_LATER = {
+    "compute": "_dask.compute",
+    "einsum_backward": "_einsum_backward",
+    "open_array": "_files.open",
+    "store": "_files.store",
+    "Moments": "_moments",
+    "moments": "_moments",
+    "per_sample_dots": "_per_sample",
+    "per_sample_norms": "_per_sample",
+    "Plan": "_plan",
+    "plan": "_plan",
+    "testing": "testing",
+}
+
+
+def _made_public(value: Any) -> Any:
+    """Let pickles, error messages and pages show the public path, not the file."""
+    value.__module__ = __name__
+    return value
+
+
+for _name in set(__all__) - _LATER.keys():
+    _made_public(globals()[_name])
 del _name
 
 
@@ -66,9 +86,12 @@ def __dir__() -> list[str]:
 if not TYPE_CHECKING:  # to type checkers every name would be one that this function may know
 
     def __getattr__(name: str) -> Any:
-        """Import `testing` when it is asked for: its tables would be a tenth of the package's import time."""
-        if name == "testing":
-            import importlib
+        """Import what was not imported with the package."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
 
-            return importlib.import_module(".testing", __name__)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f".{_LATER[name]}", __name__)
+        for other in [other for other, file in _LATER.items() if file == _LATER[name]]:
+            globals()[other] = module if other == "testing" else _made_public(getattr(module, other))
+        return globals()[name]

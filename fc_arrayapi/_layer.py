@@ -15,6 +15,8 @@ from ._arrays import namespace, summary
 from ._arrays.libraries import NumPyArray
 from ._arrays.on_import import on_import
 from ._arrays.types import (
+    MAX_BYTES,
+    AnyPath,
     ArrayT,
     BiasT,
     LayoutName,
@@ -30,7 +32,6 @@ from ._arrays.types import (
     SumOptions,
     WeightT,
 )
-from ._files.disk import MAX_BYTES, AnyPath
 from ._gradients import Gradients
 from ._math import checks, equations
 from ._pytree import make_pytree

@@ -230,3 +230,13 @@ def test_torch_parameters_stay_the_module_s_own(backend, batch):
     shared = fc.FullyConnected(module.weight.T, module.bias)
     shared(backend.asarray(batch["X"])).sum().backward()
     assert np.all(namespace.to_numpy(module.bias.grad) == len(batch["X"]))
+
+
+def test_names_that_are_imported_later_have_the_public_path():
+    code = (
+        "import pickle, numpy as np, fc_arrayapi as fc\n"
+        "moments = fc.moments(np.ones((3, 2)))\n"
+        "print(type(moments).__module__, pickle.loads(pickle.dumps(moments)).n, pickle.loads(pickle.dumps(fc.store)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.startswith("fc_arrayapi 3.0 <function store at ")

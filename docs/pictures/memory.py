@@ -1,8 +1,7 @@
-"""Draw memory in the course of a pass over blocks and of one call in memory: `python docs/pictures/memory.py --gb 4`.
+"""Draw the peak memory of one pass, the batch loaded or streamed: `python docs/pictures/memory.py`.
 
-The file is sparse: it has the size but no data, so that it takes no space on the disk. Only
-memory is compared here; seconds would say nothing about a real disk, so that each run is drawn
-from its begin to its end.
+The files are sparse: they have the size but no data, so that they take no space on the disk. Only
+memory is compared here; seconds would say nothing about a real disk.
 Memory is RssAnon of /proc (Linux), what the process holds beside files in the system's cache.
 """
 
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from drawing import BLUE, GREEN, ORANGE, save
+from drawing import BLUE, ORANGE, save
 
 import fc_arrayapi as fc
 
@@ -69,8 +68,8 @@ def measure(way, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--gb", type=float, default=0.5, help="size of the batch in 10^9 bytes (default 0.5)")
-    parser.add_argument("--larger-gb", type=float, help="size of a second batch, read in blocks only")
+    parser.add_argument("--gb", type=float, default=4, help="size of the batch in 10^9 bytes (default 4)")
+    parser.add_argument("--larger-gb", type=float, default=16, help="size of one that is streamed only (default 16)")
     parser.add_argument("--measure", nargs=2, metavar=("WAY", "PATH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -79,30 +78,33 @@ def main():
         fc.compute(layer(fc.open_array(path, rows=100)[:200]).sum())  # imports are not part of a pass
         print(json.dumps(watched(lambda: {"blocks": in_blocks, "memory": in_memory}[way](path, layer))))
         return
-    runs = [("memory", arguments.gb, ORANGE), ("blocks", arguments.gb, BLUE)]
-    if arguments.larger_gb:
-        runs.append(("blocks", arguments.larger_gb, GREEN))
-    figure, (all_runs, blocks) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+    runs = [("memory", arguments.gb, ORANGE), ("blocks", arguments.gb, BLUE), ("blocks", arguments.larger_gb, BLUE)]
+    texts = {"memory": "loaded with np.load", "blocks": "streamed"}
+    figure, axes = plt.subplots(figsize=(6, 2.5), layout="constrained")
     with tempfile.TemporaryDirectory() as folder:
-        for way, gb, colour in runs:
+        for place, (way, gb, colour) in enumerate(runs):
             path = Path(folder) / f"{gb}.npy"
             if not path.exists():
                 np.lib.format.open_memmap(path, "w+", "float32", (int(gb * 1e9) // (4 * C), C))
             seconds, held = np.asarray(measure(way, path)).T
-            text = {"memory": "loaded, then one call", "blocks": "block by block"}[way]
-            done = 100 * seconds / seconds[-1]
-            all_runs.plot(done, held / 1e9, color=colour, linewidth=2, label=f"{gb:g} GB, {text}")
-            if way == "blocks":
-                blocks.plot(done, held / 1e6, color=colour, linewidth=1.5)
             print(f"{way}, {gb} GB: peak {held.max() / 1e6:,.0f} MB in {seconds[-1]:.1f} s")
-    all_runs.set(
-        xlabel="part of the run, %", ylabel="anonymous memory, GB", title="all three" if arguments.larger_gb else "both"
-    )
-    blocks.set(xlabel="part of the run, %", ylabel="the same in MB", title="block by block, a closer look")
-    all_runs.legend(frameon=False)
-    for axes in (all_runs, blocks):
-        axes.set_ylim(bottom=0)
+            axes.barh(place, held.max() / 1e6, color=colour, height=0.62)
+            inside = held.max() > 3e8
+            axes.text(held.max() / 1e6, place, f" {size(held.max())} ", va="center", ha="right" if inside else "left",
+                      color="white" if inside else "black", fontsize=13, weight="bold")  # fmt: skip
+    axes.set_yticks(range(len(runs)), [f"{gb:g} GB {texts[way]}" for way, gb, _ in runs], fontsize=12)
+    axes.set(xscale="log", xlim=(1, 1e4), xticks=[1, 10, 100, 1000, 10000])
+    axes.set_xticklabels(["1 MB", "10 MB", "100 MB", "1 GB", "10 GB"])
+    figure.suptitle("Peak memory of one pass: loss, dW and dB", fontsize=12, x=0.02, ha="left")
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
     save(figure, "memory.svg")
+
+
+def size(nbytes):
+    """Write a number of bytes as people read it."""
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
 
 
 if __name__ == "__main__":

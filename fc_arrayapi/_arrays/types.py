@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ BiasT = TypeVar("BiasT", bound=StandardArray | None, covariant=True, default=Any
 InputGradT = TypeVar("InputGradT", default=Any)
 WeightGradT = TypeVar("WeightGradT", default=Any)
 BiasGradT = TypeVar("BiasGradT", default=Any)
+
+AnyPath: TypeAlias = str | bytes | os.PathLike[Any]
+# The default limit for the weights that are read from a file, together.
+MAX_BYTES = 16 * 2**30
 
 # The libraries whose names and axes of W and B a file may have.
 LayoutName = Literal["torch", "keras", "flax"]

@@ -9,12 +9,9 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-AnyPath = str | bytes | os.PathLike[Any]
-
-# The default limit for the weights that are read from a file, together.
-MAX_BYTES = 16 * 2**30
+from .._arrays.types import AnyPath
 
 # The ending of the folder in which `store` keeps an unfinished result.
 UNFINISHED = ".fc_arrayapi.part"

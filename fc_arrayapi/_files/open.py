@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._arrays.types import AnyPath
 from .._dask import blocks
 from .._dask.blocks import DaskArray
 from .converted import check_dtype, converted
 from .default_rows import MOST_BLOCKS, default_rows, is_too_large
-from .disk import AnyPath
 
 if TYPE_CHECKING:
     from .opened import OpenArray

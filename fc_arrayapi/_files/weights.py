@@ -20,9 +20,9 @@ import numpy as np
 from .._arrays import namespace
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
-from .._arrays.types import LayoutName
+from .._arrays.types import MAX_BYTES, AnyPath, LayoutName
 from . import weights_npz, weights_safetensors
-from .disk import FILE, MAX_BYTES, AnyPath, atomic_write, kind_at, open_file, target_path, url_of
+from .disk import FILE, atomic_write, kind_at, open_file, target_path, url_of
 from .source import check_names, too_large
 from .weights_safetensors import stored_dtype
 

@@ -20,7 +20,7 @@ def test_import(against, folder):
         run("import fc_arrayapi"),
         "import numpy, opt_einsum, array_api_compat",
         run("import numpy, opt_einsum, array_api_compat"),
-        at_most=1.2,
+        at_most=1.1,
         seconds=8.0,
         peaks="none",
     )

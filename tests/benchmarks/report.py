@@ -25,6 +25,8 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURE = ROOT / "docs" / "pictures" / "benchmarks.svg"
 REGION = re.compile(r"(<!-- recorded run: begin -->\n).*?(<!-- recorded run: end -->)", re.DOTALL)
 
+SUMMARY = re.compile(r"(<!-- summary: begin -->\n).*?(<!-- summary: end -->)", re.DOTALL)
+
 _old, _text = pytest.StashKey[dict[str, Any]](), pytest.StashKey[list[str]]()
 
 
@@ -81,9 +83,11 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
 def _record(run: dict[str, Any], page: str) -> None:
     """Put a run into the docs; pytest-benchmark's notes on the checkout stay out of the JSON file kept with it."""
     PICTURE.parent.mkdir(exist_ok=True)
-    plot.plot(run, PICTURE)
-    shown = f"{page}\n![Ratios of the recorded run](pictures/{PICTURE.name})\n\n"
-    PAGE.write_text(REGION.sub(lambda found: found[1] + shown + found[2], PAGE.read_text()))
+    plot.plot_headlines(run, PICTURE)
+    picture = f"![Ten ratios of the recorded run](pictures/{PICTURE.name})"
+    summary = f"{table.summary(run)}\n\n{picture}\n\n"
+    text = SUMMARY.sub(lambda found: found[1] + summary + found[2], PAGE.read_text())
+    PAGE.write_text(REGION.sub(lambda found: found[1] + page + "\n" + found[2], text))
     kept = {key: run[key] for key in ("datetime", "quick", "machine_info", "not_measured")}
     kept["benchmarks"] = [{"extra_info": benchmark["extra_info"]} for benchmark in run["benchmarks"]]
     RECORDED.write_text(json.dumps(kept, indent=1) + "\n")

@@ -13,6 +13,20 @@ from typing import Any
 HEAD = (
     "| case | against | ours | rival | ratio | at most | peak memory, ours and rival |\n|---|---|---|---|---|---|---|"
 )
+# The ten cases of the page's picture, by the beginnings of case and rival, each in plain words; the first five are its
+# summary.
+HEADLINES = {
+    ("(131072, 1024, 256)", ""): ("a pass over 0.5 GB, nothing tuned", "the best of the loops by hand"),
+    ("Y, dY = Y - T, dW, dB of 1.07 GB", "a torch"): ("a pass over 1 GB", "a torch loop with autograd"),
+    ("forward (4096, 1024)", "X @ W"): ("forward of 4096 x 1024 in memory", "X @ W + B"),
+    ("einsum nc,cr,rs->ns, size 64", "contract"): ("einsum of three operands", "opt_einsum"),
+    ("ridge with 5 folds", "scikit-learn"): ("ridge, 5 folds and 20 penalties", "scikit-learn's RidgeCV"),
+    ("softmax with 1000 classes", ""): ("a pass with a softmax of 1000 classes", "the best NumPy loop"),
+    ("(65536, 2048, 1)", ""): ("a pass with one output, bound by memory", "the best of the loops by hand"),
+    ("dW of 1.07 GB in .npy", "da.einsum"): ("dW over 1 GB", "dask.array.einsum"),
+    ("torch, norms of 2048", "vmap"): ("norms of 2048 gradients", "torch.func.vmap(grad)"),
+    ("jax, forward and backward (64, 256) x (256, 256)", "jax.value"): ("JAX, forward and backward", "value_and_grad"),
+}
 SLOWER = 1.1  # a ratio that grew by less than this tells nothing
 
 
@@ -24,6 +38,23 @@ def cases(run: dict[str, Any]) -> list[dict[str, Any]]:
 def is_over(case: dict[str, Any]) -> bool:
     """Return whether a ratio is over the one that is promised."""
     return case["at_most"] is not None and round(case["ratio"], 2) > case["at_most"]
+
+
+def headlines(run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the cases of HEADLINES that were measured, with what and rival in plain words."""
+    found = []
+    for (case, rival), (what, against) in HEADLINES.items():
+        for one in cases(run):
+            if one["case"].startswith(case) and one["rival"].startswith(rival) and not one["case"].endswith(", jit"):
+                found.append(one | {"what": what, "against": against})
+                break
+    return found
+
+
+def summary(run: dict[str, Any]) -> str:
+    """Return the first five headlines as a table."""
+    rows = [f"| {one['what']} | {one['against']} | {one['ratio']:.2f} |" for one in headlines(run)[:5]]
+    return "\n".join(["| this package | against | time, as a ratio |", "|---|---|---|", *rows])
 
 
 def table(run: dict[str, Any]) -> str:
