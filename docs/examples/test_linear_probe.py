@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+import fc_arrayapi as fc
+
+sys.path.insert(0, str(Path(__file__).parent))
 from digits import Lift, write_batch
 from formats import FORMATS
 from memory_cap import loading_dies
-
-import fc_arrayapi as fc
 
 SCRIPT = Path(__file__).parent / "linear_probe.py"
 
