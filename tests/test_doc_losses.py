@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ast
+import runpy
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from array_api_compat import array_namespace
 
 import fc_arrayapi as fc
 
@@ -27,17 +28,17 @@ def of_the_page():
     return names["cross_entropy"]
 
 
-def of_the_demo():
-    """Return the function of docs/examples/linear_probe.py, without what that file imports."""
-    source = (DOCS / "examples" / "linear_probe.py").read_text("utf-8")
-    (function,) = [node for node in ast.parse(source).body if getattr(node, "name", "") == "cross_entropy"]
-    names = {"array_namespace": array_namespace, "np": np}
-    exec(ast.unparse(function), names)
-    return names["cross_entropy"]
+def of_the_examples():
+    """Return docs/examples/losses.py, which the demo imports too."""
+    return SimpleNamespace(**runpy.run_path(str(DOCS / "examples" / "losses.py")))
 
 
 @pytest.mark.only("dask.array")
-@pytest.mark.parametrize("loss", [of_the_page, of_the_demo])
+@pytest.mark.parametrize(
+    "loss",
+    [of_the_page, lambda: of_the_examples().cross_entropy, lambda: of_the_examples().cross_entropy_blocks],
+    ids=["page", "examples", "blocks"],
+)
 @pytest.mark.parametrize("rows", [20_000, 100_000])
 def test_the_softmax_loss_of_a_float16_file_is_right(backend, rng, loss, rows):
     """In float16 the number of rows is inf from 65,505 on, and a row's share of the gradient 0."""
@@ -58,3 +59,56 @@ def test_the_softmax_loss_of_a_float16_file_is_right(backend, rng, loss, rows):
     np.testing.assert_allclose(grads.dW, x.T.astype("float64") @ slope, rtol=0, atol=1e-6)
     np.testing.assert_allclose(grads.dB, slope.sum(axis=0), rtol=0, atol=1e-6)
     assert min(grads.dW.dtype.itemsize, grads.dB.dtype.itemsize) >= 4
+
+
+def slope(loss, Y, *rest, step=1e-5):
+    """Return the gradient of a loss by central differences."""
+    differences = np.zeros_like(Y)
+    for index in np.ndindex(*Y.shape):
+        moved = np.zeros_like(Y)
+        moved[index] = step
+        differences[index] = (loss(Y + moved, *rest)[0] - loss(Y - moved, *rest)[0]) / (2 * step)
+    return differences
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["squared", "logistic", "cross_entropy", "cross_entropy_blocks"])
+def test_dY_is_the_slope_of_the_loss(backend, rng, name, weighted):
+    losses = of_the_examples()
+    Y = 3 * rng.normal(size=(20, 4))
+    targets = {"squared": rng.normal(size=Y.shape), "logistic": (rng.random(Y.shape) < 0.5).astype(float)}
+    target = targets.get(name, rng.integers(0, 4, 20))
+    weight = rng.random(20) if weighted else None
+    in_memory = getattr(losses, name.removesuffix("_blocks"))
+    lazy = [None if a is None else backend.asarray(a, chunks=(6, *a.shape[1:])) for a in (Y, target, weight)]
+    value, dY = fc.compute(*getattr(losses, name)(*lazy))
+    np.testing.assert_allclose(dY, slope(in_memory, Y, target, weight), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(value, in_memory(Y, target, weight)[0], rtol=1e-14)
+    np.testing.assert_allclose(dY, in_memory(Y, target, weight)[1], rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_losses_of_large_logits_are_exact(backend, dtype):
+    losses = of_the_examples()
+    Y = np.asarray([[2e4, -2e4]], dtype=dtype)
+    value, dY = losses.logistic(Y, np.asarray([[0, 1]]))
+    assert (float(value), dY.tolist()) == (2 * float(Y[0, 0]), [[1, -1]])
+    value, dY = losses.cross_entropy(Y, np.asarray([1]))
+    assert (float(value), dY.tolist()) == (2 * float(Y[0, 0]), [[1, -1]])
+    rows = losses.cross_entropy_rows(Y, np.asarray([[1]]), 1)
+    assert rows.tolist() == [[1, -1, 2 * float(Y[0, 0])]]
+
+
+@pytest.mark.only("numpy")
+def test_the_loss_of_a_block_holds_one_array_of_its_size(backend, rng):
+    Y, labels = rng.random((2000, 500), "float32"), rng.integers(0, 500, (2000, 1))
+    losses = of_the_examples()
+    losses.cross_entropy_rows(Y[:2], labels[:2], 1.0)
+    tracemalloc.start()
+    try:
+        losses.cross_entropy_rows(Y, labels, 1 / 2000)
+        assert tracemalloc.get_traced_memory()[1] < 1.1 * Y.nbytes
+    finally:
+        tracemalloc.stop()

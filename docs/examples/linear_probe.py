@@ -6,8 +6,8 @@ batch, one pass over the data for each step of SciPy's L-BFGS. Change what you l
     python docs/examples/linear_probe.py --gb 8 --features 2048 --out probe
 
 The memory of the process is capped, and another process under the same cap tries to load the file. The files
-beside this one set the cap (memory_cap.py), make the data (digits.py), write it (formats.py), and show what happens
-(report.py).
+beside this one set the cap (memory_cap.py), make the data (digits.py), write it (formats.py), have the loss (losses.py),
+and show what happens (report.py).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-from array_api_compat import array_namespace
 from digits import Lift, draw, split, write_batch
 from formats import FORMATS
 from local_s3 import local_s3
+from losses import cross_entropy
 from memory_cap import CAP, cap_memory, loading_dies
 from report import Memory, Passes, box, picture, show
 from scipy.optimize import minimize
@@ -32,20 +32,6 @@ import fc_arrayapi as fc
 
 # What --choose finds, as the settings of Lift are.
 PENALTY = 1e-3
-
-
-def cross_entropy(Y, labels):
-    """Return the mean loss of softmax regression, and dY, its gradient: the same for NumPy and Dask arrays.
-
-    In float32 at least: in float16 the number of rows would be infinite from 65,505 on.
-    """
-    xp = array_namespace(Y)
-    Y = Y.astype(np.result_type(Y.dtype, np.float32))
-    target = (labels[:, None] == xp.arange(Y.shape[1])).astype(Y.dtype)
-    Z = Y - xp.max(Y, axis=1, keepdims=True)
-    log_sum = xp.log(xp.sum(xp.exp(Z), axis=1, keepdims=True))
-    loss = xp.sum(log_sum - xp.sum(Z * target, axis=1, keepdims=True), dtype=xp.float64) / Y.shape[0]
-    return loss, (xp.exp(Z - log_sum) - target) / Y.shape[0]
 
 
 def train(X, labels, penalty, steps, after_pass=None):

@@ -1,0 +1,79 @@
+"""Three losses with dY, the gradient with respect to Y: the same functions for NumPy and Dask arrays.
+
+Each returns the mean over the rows and dY, which holds the 1/N of the mean. With `weight`, one number for each row, it
+returns the sum of weight times loss; divide the weights by their sum for a mean. All is computed in float32 at least.
+"""
+
+import numpy as np
+from array_api_compat import array_namespace
+
+
+def squared(Y, T, weight=None):
+    """Return half the squared error of each row, |Y - T|**2 / 2, and dY; T has the shape of Y."""
+    residual = at_least_float32(Y) - T
+    return reduced((residual**2).sum(axis=1) / 2, residual, weight)
+
+
+def logistic(Y, T, weight=None):
+    """Return the binary cross-entropy of the logits Y, a sum over columns, and dY; T has 0 and 1, in Y's shape."""
+    xp = array_namespace(Y)
+    Y = at_least_float32(Y)
+    T = T.astype(Y.dtype)
+    e = xp.exp(-abs(Y))  # at most 1, so nothing overflows; used for the loss and for dY
+    losses = xp.where(Y > 0, Y, 0) - Y * T + xp.log1p(e)
+    probability = xp.where(Y > 0, 1, e) / (1 + e)
+    return reduced(losses.sum(axis=1), probability - T, weight)
+
+
+def cross_entropy(Y, labels, weight=None):
+    """Return the softmax cross-entropy of the logits Y, and dY; labels are integers, (N,)."""
+    xp = array_namespace(Y)
+    Y = at_least_float32(Y)
+    Z = Y - xp.max(Y, axis=1, keepdims=True)
+    e = xp.exp(Z)  # used for the loss and for dY
+    total = xp.sum(e, axis=1, keepdims=True)
+    target = (labels[:, None] == xp.arange(Y.shape[1])).astype(Z.dtype)
+    losses = xp.log(total)[:, 0] - xp.sum(target * Z, axis=1)
+    return reduced(losses, e / total - target, weight)
+
+
+def at_least_float32(Y):
+    """Return Y in float32 or float64: in float16 the number of rows is infinite from 65,505 on."""
+    return Y.astype(np.result_type(Y.dtype, np.float32))
+
+
+def reduced(losses, slopes, weight):
+    """Return the mean of the rows' losses and its gradient, or the sum with weights."""
+    if weight is None:
+        return losses.sum(dtype="float64") / losses.shape[0], slopes / losses.shape[0]
+    weight = weight.astype(slopes.dtype)
+    return (weight * losses).sum(dtype="float64"), weight[:, None] * slopes
+
+
+def cross_entropy_rows(Y, labels, weight):
+    """Return dY of NumPy arrays, with the loss of each row as one more column: one new array, and no other as large.
+
+    labels is (N, 1); weight is a number, 1/N for the mean, or (N, 1).
+    """
+    result = np.empty((len(Y), Y.shape[1] + 1), np.result_type(Y.dtype, np.float32))
+    p, losses = result[:, :-1], result[:, -1:]  # views
+    np.subtract(Y, Y.max(axis=1, keepdims=True), out=p, dtype=p.dtype)
+    losses[...] = -np.take_along_axis(p, labels, axis=1)
+    np.exp(p, out=p)
+    total = p.sum(axis=1, keepdims=True)
+    losses += np.log(total)
+    p /= total
+    p[np.arange(len(Y)), labels[:, 0]] -= 1
+    result *= weight
+    return result
+
+
+def cross_entropy_blocks(Y, labels, weight=None):
+    """Return what `cross_entropy` does, for Dask arrays of many classes: `cross_entropy_rows` on each block."""
+    weight = 1 / Y.shape[0] if weight is None else weight[:, None]
+    dtype = np.result_type(Y.dtype, np.float32)
+    result = Y.map_blocks(
+        cross_entropy_rows, labels[:, None], weight, dtype=dtype, chunks=(Y.chunks[0], (Y.shape[1] + 1,)),
+        meta=np.empty((0, 0), dtype),
+    )  # fmt: skip
+    return result[:, -1].sum(dtype="float64"), result[:, :-1]
