@@ -1,6 +1,5 @@
 """Which rows of a training set larger than memory made this prediction: the ten whose gradients point its way."""
 
-import dask.array as da
 import numpy as np
 
 import fc_arrayapi as fc
@@ -19,7 +18,7 @@ def most_influential(X, dY, query, query_dY, k=10):
 
 
 def softmax_gradient(Y, labels):
-    """Return dY of the cross entropy of each row; Y and labels may be Dask arrays with equal blocks of rows."""
+    """Return dY of the cross entropy of each row; NumPy arrays, or Dask arrays with equal blocks of rows."""
     Y = Y.astype("float32")
-    exponentials = da.exp(Y - Y.max(axis=1, keepdims=True))
+    exponentials = np.exp(Y - Y.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True) - (labels[:, None] == np.arange(Y.shape[1]))
