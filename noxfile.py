@@ -74,7 +74,7 @@ def s3(session: nox.Session) -> None:
 
 @nox.session(name="tests(others)", default=False)
 def others(session: nox.Session) -> None:
-    """Make the table of what works on sparse, ndonnx, cubed and mlx, where they install: docs/other_libraries.md."""
+    """Make the table of what works on sparse, ndonnx, cubed and mlx, where they install: docs/libraries.md."""
     install(session, "test")
     for library in nox.project.dependency_groups(PYPROJECT, "others"):
         session.install(library, success_codes=[0, 1])  # pip says why where it does not install

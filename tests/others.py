@@ -1,13 +1,14 @@
 """What works on libraries of the standard that have no session of their own: `nox -s "tests(others)"`.
 
 Every documented equation, by `fc.einsum` and by `opt_einsum.contract`, and the layer, against
-NumPy. The table goes to docs/other_libraries.md. An error is a row of the table; a wrong
+NumPy. The table goes to docs/libraries.md. An error is a row of the table; a wrong
 number fails the run.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import warnings
 from collections import Counter
@@ -24,7 +25,8 @@ from helpers.equations import DOCUMENTED, operands_of, reference
 import fc_arrayapi as fc
 from fc_arrayapi import testing
 
-PAGE = Path(__file__).parent.parent / "docs" / "other_libraries.md"
+PAGE = Path(__file__).parent.parent / "docs" / "libraries.md"
+REGION = re.compile(r"(<!-- other libraries: begin -->\n).*?(<!-- other libraries: end -->)", re.DOTALL)
 
 
 def sparse() -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -104,13 +106,9 @@ def main() -> int:
         wrong += failures
     columns = list(cases())
     table = [f"| library | version | {' | '.join(columns)} | errors |", "|---" * (len(columns) + 3) + "|", *rows]
-    PAGE.write_text(
-        "# Other libraries\n\n"
-        "Libraries of the standard without a session of their own: how many of the documented equations and of the\n"
-        "layer's results equal NumPy's in float32. Made by `nox -s \"tests(others)\"`; do not edit.\n\n"
-        + "\n".join(table)
-        + "\n"
-    )
+    shown = "\n".join(table) + "\n"
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(REGION.sub(lambda found: f"{found[1]}{shown}{found[2]}", page), encoding="utf-8")
     print(*table, *wrong, sep="\n")
     return 1 if wrong else 0
 
