@@ -1,7 +1,7 @@
 """Three losses with dY, the gradient with respect to Y: the same functions for NumPy and Dask arrays.
 
-Each returns the mean over the rows and dY, which holds the 1/N of the mean. With `weight`, one number for each row, it
-returns the sum of weight times loss; divide the weights by their sum for a mean. All is computed in float32 at least.
+Each returns the mean over the rows, and dY, which has the 1/N of the mean in it. With `weight`, one number for each
+row, it is the weighted mean. All is computed in float32 at least.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from array_api_compat import array_namespace
 def squared(Y, T, weight=None):
     """Return half the squared error of each row, |Y - T|**2 / 2, and dY; T has the shape of Y."""
     residual = at_least_float32(Y) - T
-    return reduced((residual**2).sum(axis=1) / 2, residual, weight)
+    return mean((residual**2).sum(axis=1) / 2, residual, weight)
 
 
 def logistic(Y, T, weight=None):
@@ -22,7 +22,7 @@ def logistic(Y, T, weight=None):
     e = xp.exp(-abs(Y))  # at most 1, so nothing overflows; used for the loss and for dY
     losses = xp.where(Y > 0, Y, 0) - Y * T + xp.log1p(e)
     probability = xp.where(Y > 0, 1, e) / (1 + e)
-    return reduced(losses.sum(axis=1), probability - T, weight)
+    return mean(losses.sum(axis=1), probability - T, weight)
 
 
 def cross_entropy(Y, labels, weight=None):
@@ -34,7 +34,7 @@ def cross_entropy(Y, labels, weight=None):
     total = xp.sum(e, axis=1, keepdims=True)
     target = (labels[:, None] == xp.arange(Y.shape[1])).astype(Z.dtype)
     losses = xp.log(total)[:, 0] - xp.sum(target * Z, axis=1)
-    return reduced(losses, e / total - target, weight)
+    return mean(losses, e / total - target, weight)
 
 
 def at_least_float32(Y):
@@ -42,18 +42,18 @@ def at_least_float32(Y):
     return Y.astype(np.result_type(Y.dtype, np.float32))
 
 
-def reduced(losses, slopes, weight):
-    """Return the mean of the rows' losses and its gradient, or the sum with weights."""
+def mean(losses, slopes, weight):
+    """Return the mean of the rows' losses, and its gradient from those of the rows."""
     if weight is None:
         return losses.sum(dtype="float64") / losses.shape[0], slopes / losses.shape[0]
-    weight = weight.astype(slopes.dtype)
+    weight = (weight / weight.sum()).astype(slopes.dtype)
     return (weight * losses).sum(dtype="float64"), weight[:, None] * slopes
 
 
 def cross_entropy_rows(Y, labels, weight):
     """Return dY of NumPy arrays, with the loss of each row as one more column: one new array, and no other as large.
 
-    labels is (N, 1); weight is a number, 1/N for the mean, or (N, 1).
+    labels is (N, 1); weight is a number, 1/N for the mean, or (N, 1) with a sum of 1.
     """
     result = np.empty((len(Y), Y.shape[1] + 1), np.result_type(Y.dtype, np.float32))
     p, losses = result[:, :-1], result[:, -1:]  # views
@@ -70,7 +70,7 @@ def cross_entropy_rows(Y, labels, weight):
 
 def cross_entropy_blocks(Y, labels, weight=None):
     """Return what `cross_entropy` does, for Dask arrays of many classes: `cross_entropy_rows` on each block."""
-    weight = 1 / Y.shape[0] if weight is None else weight[:, None]
+    weight = 1 / Y.shape[0] if weight is None else weight[:, None] / weight.sum()
     dtype = np.result_type(Y.dtype, np.float32)
     result = Y.map_blocks(
         cross_entropy_rows, labels[:, None], weight, dtype=dtype, chunks=(Y.chunks[0], (Y.shape[1] + 1,)),
