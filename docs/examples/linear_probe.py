@@ -6,8 +6,8 @@ batch, one pass over the data for each step of SciPy's L-BFGS. Change what you l
     python docs/examples/linear_probe.py --gb 8 --features 2048 --out probe
 
 The memory of the process is capped, and another process under the same cap tries to load the file. The files
-beside this one set the cap (memory_cap.py), make the data (digits.py), write it (formats.py), have the loss (losses.py),
-and show what happens (report.py).
+beside this one set the cap (memory_cap.py), make the data (digits.py), write it (formats.py), have the loss
+(losses.py), and show what happens (report.py).
 """
 
 from __future__ import annotations
