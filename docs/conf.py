@@ -1,5 +1,6 @@
 """How the pages are built: `nox -s docs`."""
 
+import html
 import re
 
 import fc_arrayapi
@@ -9,7 +10,7 @@ author = "The fc_arrayapi developers"
 copyright = author
 release = version = fc_arrayapi.__version__
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build", "examples"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -21,12 +22,18 @@ numpydoc_show_class_members = False
 python_maximum_signature_line_length = 90
 
 html_theme = "furo"
-html_title = "fc_arrayapi"
+html_title = f"fc_arrayapi {version}"
 html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_favicon = "static/favicon.svg"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+
+# What is copied is what was typed: no prompts, no output.
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 
 def mathml(writer, node):
@@ -57,6 +64,17 @@ def without_empty_last_lines(app, document):
         block.rawsource, block.children = text, [nodes.Text(text)]
 
 
+def with_description(app, page, template, context, document):
+    """Describe a page to search engines by the first sentences of its first paragraph."""
+    from docutils import nodes
+
+    paragraph = document and document.next_node(nodes.paragraph)
+    if paragraph and page != "changelog":
+        text = " ".join(paragraph.astext().split())
+        text = text if len(text) <= 200 else re.match(r".{1,200}[.:](?= |$)|.{1,200}(?= )", text)[0]
+        context["metatags"] += f'<meta name="description" content="{html.escape(re.sub(":$", ".", text))}" />'
+
+
 def in_its_language(app, page, template, context, document):
     """Say that the Chinese page is Chinese, to browsers and to those who have pages read to them."""
     if page.endswith("_zh"):
@@ -66,6 +84,7 @@ def in_its_language(app, page, template, context, document):
 def setup(app):
     app.connect("doctree-read", without_empty_last_lines)
     app.connect("html-page-context", in_its_language)
+    app.connect("html-page-context", with_description)
     app.connect("autodoc-process-signature", as_people_write_it)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
 
