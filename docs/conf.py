@@ -10,7 +10,7 @@ author = "The fc_arrayapi developers"
 copyright = author
 release = version = fc_arrayapi.__version__
 
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx_copybutton"]
 exclude_patterns = ["_build", "examples"]
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
@@ -28,8 +28,8 @@ html_copy_source = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_favicon = "static/favicon.svg"
-pygments_style = "a11y-high-contrast-light"
-pygments_dark_style = "a11y-high-contrast-dark"
+pygments_style = "a11y-light"
+pygments_dark_style = "native"
 
 # What is copied is what was typed: no prompts, no output.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -17,7 +17,8 @@ import fc_arrayapi as fc
 from fc_arrayapi import testing
 from fc_arrayapi._arrays import namespace
 
-STABILITY = Path(__file__).parent.parent / "docs" / "stability.md"
+DOCS = Path(__file__).parent.parent / "docs"
+STABILITY = DOCS / "stability.md"
 
 
 def names_in_the_docs(module):
@@ -29,6 +30,14 @@ def names_in_the_docs(module):
 @pytest.mark.parametrize("module", [fc, testing], ids=lambda module: module.__name__)
 def test_public_names_are_those_of_the_page(module):
     assert sorted(module.__all__) == names_in_the_docs(module.__name__)
+
+
+@pytest.mark.parametrize("module", [fc, testing], ids=lambda module: module.__name__)
+def test_public_names_are_in_the_table_of_the_reference_and_on_its_pages(module):
+    table = set(re.findall(r"^   (\w+)$", (DOCS / "reference.md").read_text(), re.MULTILINE))
+    pages = "".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    described = set(re.findall(r"^\.\. auto(?:function|class|exception):: (\w+)$", pages, re.MULTILINE))
+    assert set(module.__all__) - {"testing"} <= table & described
 
 
 @pytest.mark.parametrize("module", [fc, testing], ids=lambda module: module.__name__)
