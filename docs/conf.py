@@ -29,7 +29,7 @@ html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_favicon = "static/favicon.svg"
 pygments_style = "a11y-light"
-pygments_dark_style = "native"
+pygments_dark_style = "github-dark"
 
 # What is copied is what was typed: no prompts, no output.
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -4,7 +4,7 @@ import fc_arrayapi as fc
 
 
 def statistics(X):
-    """Return the mean and the standard deviation of each feature, in one pass over X (N, C), in float64."""
+    """Return mean and standard deviation of each feature of X (N, C), in float64 and in one pass."""
     X = X.astype("float64")  # block by block, where X is a Dask array
     mean, variance = fc.compute(X.mean(axis=0), X.var(axis=0))
     return mean, (variance + (variance == 0)) ** 0.5  # a constant feature is centred and not scaled
