@@ -7,8 +7,6 @@ fonts-texgyre-math.
 import sys
 from pathlib import Path
 
-from fontTools import subset
-
 NAME = "fc_arrayapi Math"  # the licence asks that a changed font has another name
 # Latin, Greek, punctuation, arrows, operators, brackets and their parts; upright, italic and bold letters.
 RANGES = (
@@ -18,6 +16,8 @@ RANGES = (
 
 
 def make(source):
+    from fontTools import subset
+
     options = subset.Options(flavor="woff2", layout_features=["*"], name_IDs=["*"], notdef_outline=True)
     font = subset.load_font(source, options)
     subsetter = subset.Subsetter(options)
