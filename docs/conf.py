@@ -2,6 +2,7 @@
 
 import html
 import re
+from importlib.metadata import metadata
 
 import fc_arrayapi
 
@@ -65,14 +66,18 @@ def without_empty_last_lines(app, document):
 
 
 def with_description(app, page, template, context, document):
-    """Describe a page to search engines by the first sentences of its first paragraph."""
+    """Describe a page to search engines: the landing page as the package is, others by their first sentences."""
     from docutils import nodes
 
     paragraph = document and document.next_node(nodes.paragraph)
-    if paragraph and page != "changelog":
+    if page == app.config.root_doc:
+        text = metadata("fc_arrayapi")["Summary"]
+    elif paragraph and page != "changelog":
         text = " ".join(paragraph.astext().split())
         text = text if len(text) <= 200 else re.match(r".{1,200}[.:](?= |$)|.{1,200}(?= )", text)[0]
-        context["metatags"] += f'<meta name="description" content="{html.escape(re.sub(":$", ".", text))}" />'
+    else:
+        return
+    context["metatags"] += f'<meta name="description" content="{html.escape(re.sub(":$", ".", text))}" />'
 
 
 def in_its_language(app, page, template, context, document):
