@@ -130,3 +130,10 @@ class RowCast:
         cast = self._buffer[(slice(None),) * self._axis + (slice(rows.shape[self._axis]),)]
         np.copyto(cast, rows)
         return cast
+
+    def times(self, rows: NumPyArray, weights: NumPyArray) -> NumPyArray:
+        """Return rows times a column of weights of the dtype of the buffer, valid until the next call."""
+        buffer: NumPyArray = self._buffer  # type: ignore[assignment]  # made with copy=True
+        if rows.dtype != buffer.dtype:
+            rows = self(rows)
+        return np.multiply(rows, weights, out=buffer[: len(rows)])

@@ -321,9 +321,7 @@ def sum_weighted_products(xp: Namespace, left: Array, right: Array, weights: Arr
         weights = cast(xp, weights, acc_dtype)
         if writable is None:
             return weights * cast(xp, rows, acc_dtype)
-        rows = writable(rows)
-        rows *= weights
-        return rows
+        return writable.times(rows, weights)
 
     def leaf(left: Array, right: Array, weights: Array) -> Array:
         if s <= c:

@@ -70,8 +70,9 @@ def test_a_clipped_sum(against, rng, shape):
     )
 
 
-def test_dots_with_queries(against, rng, tmp_path):
-    X, dY = rng.standard_normal((300_000, 768), "float32"), rng.standard_normal((300_000, 10), "float32")
+def test_dots_with_queries(against, rng, tmp_path, quick):
+    N = 100_000 if quick else 1_000_000
+    X, dY = rng.standard_normal((N, 768), "float32"), rng.standard_normal((N, 10), "float32")
     np.save(tmp_path / "x.npy", X)
     Xq, dYq = X[:10].copy(), dY[:10].copy()
     del X
@@ -88,7 +89,7 @@ def test_dots_with_queries(against, rng, tmp_path):
             (mapped[some] @ Xq.T + 1) * (gradients[some] @ dYq.T)
 
     against(
-        "inner products of 300,000 rows in a file with 10 queries",
+        f"inner products of {len(mapped):,} rows in a file with 10 queries",
         lambda: fc.compute(fc.per_sample_dots(lazy, lazy_dY, Xq, dYq)),
         "a NumPy loop",
         loop,
