@@ -19,9 +19,9 @@ def logistic(Y, T, weight=None):
     xp = array_namespace(Y)
     Y = at_least_float32(Y)
     T = T.astype(Y.dtype)
-    e = xp.exp(-abs(Y))  # at most 1, so nothing overflows; used for the loss and for dY
-    losses = xp.where(Y > 0, Y, 0) - Y * T + xp.log1p(e)
-    probability = xp.where(Y > 0, 1, e) / (1 + e)
+    e = xp.exp(-abs(Y))  # at most 1, so nothing overflows
+    losses = xp.maximum(Y, 0) - Y * T + xp.log1p(e)
+    probability = xp.exp(xp.minimum(Y, 0)) / (1 + e)
     return mean(losses.sum(axis=1), probability - T, weight)
 
 
