@@ -72,7 +72,7 @@ class Plan:
 def plan(*results: Any, measure: bool = False) -> Plan:
     """Say what a pass takes, before it runs. Nothing of it is read or computed.
 
-    The tasks that `compute` or `store` would give to Dask are followed in Dask's order, on so many
+    The tasks that `compute` or `store` would give to Dask are followed in Dask's order, on as many
     threads as there are, with the sizes of blocks in the place of blocks.
 
     Parameters

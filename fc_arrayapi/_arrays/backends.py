@@ -57,7 +57,7 @@ BACKENDS = (
         shell=False,
         environment={"DASK_ARRAY__QUERY_PLANNING": "True"},
     ),
-    # Where Dask's arrays are computed, and no library of its own.
+    # Where Dask's arrays are computed, and not another library.
     Backend("distributed", "distributed", "distributed", session="distributed", shell=False),
     Backend("torch", "torch", "torch", session="torch"),
     Backend("jax", "jax.numpy", "jax", session="jax", environment={"JAX_ENABLE_X64": "True"}),

@@ -126,7 +126,7 @@ class Library:
     chunked : bool
         Arrays are lazy and made of blocks (Dask).
     numpy_dtypes : bool
-        Its dtypes are NumPy's. Dask has no dtypes of its own.
+        Its dtypes are NumPy's. Dask has no other dtypes.
     own_arrays : bool
         It is NumPy, whose arrays may stand beside a Dask batch as weights.
     promotes_alike : bool

@@ -55,7 +55,7 @@ def _finished(labels: str, kept: str, *, operand: Array, gradient: Array) -> Arr
     unknown = blocks.has_unknown_blocks(operand, gradient)
     if kept == labels and not unknown:
         return gradient
-    # Each axis has an index of its own; a diagonal lies in one block.
+    # Each axis has its own index; a diagonal lies in one block.
     index = [label if labels.index(label) == axis else f"{label} of axis {axis}" for axis, label in enumerate(labels)]
     for axis, label in enumerate(labels):
         if labels.count(label) > 1:

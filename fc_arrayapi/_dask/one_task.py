@@ -2,7 +2,7 @@
 
 Dask maps functions over blocks, and joins those that follow each other. It leaves two things that a pass feels:
 
-- A block of X that both forward and backward take is read, or cast, in a task of its own. Another thread may take it,
+- A block of X that both forward and backward take is read, or cast, in a separate task. Another thread may take it,
   whose core does not have it in its cache.
 - A joined task sorts its few steps anew each time that it runs: 0.4 ms in which no other thread runs Python.
 """

@@ -117,7 +117,7 @@ def is_bfloat16(dtype: np.dtype[Any]) -> bool:
 
 
 def grouped(units: Sequence[int], rows: int) -> tuple[int, ...]:
-    """Join neighbours, such as row groups, to blocks of at most `rows`; a larger one is a block of its own."""
+    """Join neighbours, such as row groups, to blocks of at most `rows`; a larger one is a block by itself."""
     blocks: list[int] = []
     for unit in filter(None, units):
         if blocks and blocks[-1] + unit <= rows:

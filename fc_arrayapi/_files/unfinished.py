@@ -1,4 +1,4 @@
-"""A result on its way to a file, in a folder of its own until it is complete.
+"""A result on its way to a file, in a separate folder until it is complete.
 
 Until ``y.npy`` is complete, the folder ``y.npy.fc_arrayapi.part`` lies beside it. It has one folder with a random
 name, which holds

@@ -29,7 +29,7 @@ Steps = tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
 Results = tuple[tuple[int, str] | None, ...]
 Program = tuple[Steps, Results]
 
-# Up to this many operands a path of its own is tried for each gradient, beside the one of einsum.
+# Up to this many operands a separate path is tried for each gradient, beside the one of einsum.
 OWN_PATHS = 4
 
 _PROGRAMS: dict[Any, Program] = {}

@@ -52,7 +52,7 @@ def _cost_of_dots(X: Sized, dY: Sized, Xq: Sized, dYq: Sized, *, sample_axes: in
 
 
 def _in_run(X: Sized, samples: int, elements: int) -> int:
-    """Return the bytes that `_in_runs` holds of so many numbers for each sample."""
+    """Return the bytes that `_in_runs` holds for this many numbers of each sample."""
     return min(samples * elements, max(ELEMENTS, elements)) * max(4, int(X.dtype.itemsize))
 
 

@@ -1,4 +1,4 @@
-"""The import, in a process of its own and from compiled files, against that of what it stands on."""
+"""The import, in a separate process and from compiled files, against that of what it stands on."""
 
 from __future__ import annotations
 
