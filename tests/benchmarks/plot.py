@@ -27,7 +27,7 @@ def plot_headlines(run: dict[str, Any], path: Path) -> None:
         axes.set_yticks(places, [f"{one['what']}\n{one['against']}" for one in measured])
         axes.set_ylim(len(measured) - 0.4, -0.6)
         axes.set_xlim(0, max(1.5, 1.15 * max((one["ratio"] for one in measured), default=1)))
-        axes.set_xlabel("time of this package / time of the other: below 1 it is quicker")
+        axes.set_xlabel("time of this package, as a ratio")
         figure.savefig(path, metadata={"Date": None}, facecolor="white")
         plt.close(figure)
 
