@@ -20,7 +20,7 @@ from .._math.costs import cost_of
 from .one_task import Steps
 
 # What a reader holds beside a block comes from several threads, and the allocator keeps some of it.
-KEPT_BY_READERS = 1.5
+KEPT_BY_READERS = 1.75
 PRIMES = (3, 5, 7, 11, 13, 17, 19, 23)
 # Functions of these modules may be run on stand-ins; those of NumPy that read files are in dask.array alone.
 _KNOWN = re.compile(
