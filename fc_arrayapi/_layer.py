@@ -98,10 +98,12 @@ class FullyConnected(Generic[WeightT, BiasT]):
         def __init__(self, W: WeightT, B: BiasT) -> None: ...
         def __init__(self, W: Any, B: Any = None) -> None: ...
 
-    def __new__(cls, *arrays: Any, **named: Any) -> FullyConnected[Any, Any]:
-        """Refuse what is no argument, with the name that it has here."""
-        _foreign_names.check_arguments("FullyConnected", named, ("W", "B"))
-        return super().__new__(cls)
+    if not TYPE_CHECKING:  # to type checkers __init__ says what there is
+
+        def __new__(cls, *arrays: Any, **named: Any) -> FullyConnected[Any, Any]:
+            """Refuse what is no argument, with the name that it has here."""
+            _foreign_names.check_arguments("FullyConnected", named, ("W", "B"))
+            return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if isinstance(self.W, int) and (self.B is None or isinstance(self.B, int)):

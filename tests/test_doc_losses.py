@@ -112,3 +112,9 @@ def test_the_loss_of_a_block_holds_one_array_of_its_size(backend, rng):
         assert tracemalloc.get_traced_memory()[1] < 1.1 * Y.nbytes
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("loss", ["squared", "logistic"])
+def test_a_target_of_another_shape_is_refused_and_not_broadcast(loss):
+    with pytest.raises(ValueError, match=r"T has shape \(6,\), Y has \(6, 1\)"):
+        getattr(of_the_examples(), loss)(np.ones((6, 1)), np.ones(6))

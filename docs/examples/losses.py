@@ -10,12 +10,14 @@ from array_api_compat import array_namespace
 
 def squared(Y, T, weight=None):
     """Return half the squared error of each row, |Y - T|**2 / 2, and dY; T has the shape of Y."""
+    check_shapes(Y, T)
     residual = at_least_float32(Y) - T
     return mean((residual**2).sum(axis=1) / 2, residual, weight)
 
 
 def logistic(Y, T, weight=None):
     """Return the binary cross-entropy of the logits Y, a sum over columns, and dY; T has 0 and 1, in Y's shape."""
+    check_shapes(Y, T)
     xp = array_namespace(Y)
     Y = at_least_float32(Y)
     T = T.astype(Y.dtype)
@@ -35,6 +37,12 @@ def cross_entropy(Y, labels, weight=None):
     target = (labels[:, None] == xp.arange(Y.shape[1])).astype(Z.dtype)
     losses = xp.log(total)[:, 0] - xp.sum(target * Z, axis=1)
     return mean(losses, e / total - target, weight)
+
+
+def check_shapes(Y, T):
+    """Raise for a T of another shape, which would be broadcast."""
+    if Y.shape != T.shape:
+        raise ValueError(f"T has shape {T.shape}, Y has {Y.shape}: beside (N, 1), write T[:, None]")
 
 
 def at_least_float32(Y):

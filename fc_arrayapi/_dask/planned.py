@@ -86,8 +86,8 @@ def fewer_rows(found: Costs, limit: int) -> str:
     rows = int(found.rows * 0.9 * (limit - found.fixed) / max(1, by_rows))
     if rows < 1:
         return (
-            f"its results and their sums alone take {size_text(found.fixed)}: give it more memory, or take the output "
-            f"features in parts, such as W[:, : S // 2]"
+            f"its results and their sums alone take {size_text(found.fixed)}: give it more memory, store results that "
+            f"are as long as the batch, or take the output features in parts, such as W[:, : S // 2]"
         )
     return _with_rows(found.sources[0], rows)
 
