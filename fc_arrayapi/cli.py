@@ -175,7 +175,7 @@ def _open(given: argparse.Namespace) -> tuple[Array, Array]:
     X = fc.open_array(given.X, rows=given.rows, dtype=given.dtype)
     if getattr(given, "dY", None) is None:
         return X, None
-    return X, fc.open_array(given.dY, rows=given.rows or max(1, X.chunks[0][0]))
+    return X, fc.open_array(given.dY, rows=given.rows or max(1, X.chunks[0][0]), dtype=given.dtype)
 
 
 def _write(given: argparse.Namespace, targets: Mapping[str | Path, Array]) -> int:

@@ -118,3 +118,8 @@ def test_the_loss_of_a_block_holds_one_array_of_its_size(backend, rng):
 def test_a_target_of_another_shape_is_refused_and_not_broadcast(loss):
     with pytest.raises(ValueError, match=r"T has shape \(6,\), Y has \(6, 1\)"):
         getattr(of_the_examples(), loss)(np.ones((6, 1)), np.ones(6))
+
+
+def test_labels_that_are_no_integers_are_refused():
+    with pytest.raises(TypeError, match="labels have dtype float64, must be integers from 0 to 2"):
+        of_the_examples().cross_entropy(np.ones((6, 3)), np.ones(6))

@@ -272,8 +272,11 @@ def test_open_array_refuses_other_files(backend, tmp_path):
         fc.open_array(tmp_path / "missing.zarr")
     with refused(FileNotFoundError, f"{tmp_path / 'missing.h5'}::X"):
         fc.open_array(f"{tmp_path / 'missing.h5'}::X")
+    (tmp_path / "x.bin").touch()
+    with refused(ValueError, str(tmp_path / "x.bin"), *READ):
+        fc.open_array(tmp_path / "x.bin")
     (tmp_path / "x.csv").touch()
-    with refused(ValueError, str(tmp_path / "x.csv"), *READ):
+    with refused(ValueError, str(tmp_path / "x.csv"), "text", "numpy.save", "numpy.loadtxt"):
         fc.open_array(tmp_path / "x.csv")
     path = tmp_path / "x.npy"
     np.save(path, ROWS)

@@ -28,7 +28,9 @@ def logistic(Y, T, weight=None):
 
 
 def cross_entropy(Y, labels, weight=None):
-    """Return the softmax cross-entropy of the logits Y, and dY; labels are integers, (N,)."""
+    """Return the softmax cross-entropy of the logits Y, and dY; labels are integers from 0 to S - 1, (N,)."""
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"labels have dtype {labels.dtype}, must be integers from 0 to {Y.shape[1] - 1}")
     xp = array_namespace(Y)
     Y = at_least_float32(Y)
     Z = Y - xp.max(Y, axis=1, keepdims=True)

@@ -44,9 +44,18 @@ def open_path(path: str, dtype: Any = None, storage_options: Mapping[str, Any] |
     return _open_folder(where, name, dtype) if where.is_dir() else _open_file(where, name, dtype, path)
 
 
+# Endings of files of text, whose bytes are no numbers.
+TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl")
+
+
 def _open_file(where: Path, name: str, dtype: Any, path: str) -> Source:
     check_finished(where)
     reader = _READERS.get(where.suffix) or (_hdf5 if name else None)  # HDF5 files may have any ending
+    if reader is None and where.suffix.lower() in TEXT:
+        raise ValueError(
+            f"{path}: open_array reads no text: convert it once, for example numpy.save("
+            f"{os.path.splitext(path)[0] + '.npy'!r}, numpy.loadtxt({path!r}, delimiter=',', dtype='float32'))"
+        )
     if reader is None:
         raise ValueError(
             f"{path}: open_array reads {', '.join(_READERS)}, with ::name where a file has several arrays, folders of "
@@ -107,7 +116,7 @@ def _split(path: str) -> tuple[str, str]:
             file = "::".join(parts[:count])
             if exists(file):
                 return file, "::".join(parts[count:])
-    raise FileNotFoundError(f"{path}: no such file or folder: {parts[0]}")
+    raise FileNotFoundError(f"{path}: no such file or folder" + (f": {parts[0]}" if len(parts) > 1 else ""))
 
 
 def _npy(where: Path, name: str, bfloat16: bool) -> Source:

@@ -140,7 +140,7 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--prefix", default="", help="the name of the layer in a file of a whole model")
     parser.add_argument("--layout", choices=list(weights.LAYOUTS), help="whose names W and B have (default: W and B)")
-    parser.add_argument("--dtype", help="convert each block of X, for example to float32")
+    parser.add_argument("--dtype", help="convert each block of X and dY, for example to float32")
     parser.add_argument("--rows", type=int, help="rows in a block (default: up to 8192, fewer where they are wide)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
     parser.add_argument("--threads", type=int, help="threads on this machine (default: one per core)")

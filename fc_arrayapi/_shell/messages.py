@@ -20,7 +20,7 @@ ADVICE = {
 }
 # What messages advise in Python, and what it is in the shell.
 IN_THE_SHELL = (
-    (r"(?:convert it first, for example )?X\.astype\([\"'](\w+)[\"']\)", r"use --dtype \1"),
+    (r"(?:convert it first, for example )?d?[XY]\.astype\([\"'](\w+)[\"']\)", r"use --dtype \1"),
     (r"open \S+ with rows=(\d+)(?:, or call X\.rechunk\(\{0: \d+\}\))?", r"use --rows \1"),
     (r"\bcall X\.rechunk\(\{0: (\d+)\}\)", r"use --rows \1"),
     (r"pass for example (?=prefix=|layout=)", "use "),
