@@ -347,3 +347,16 @@ def test_the_plan_is_data(backend):
         "flops", "bytes_read", "bytes_written", "blocks", "tasks", "threads", "peak_memory", "seconds", "warnings",
     ]  # fmt: skip
     assert json.loads(json.dumps(dataclasses.asdict(fc.plan())))["warnings"] == []
+
+
+@dask_only
+@pytest.mark.needs("joined_tasks")
+def test_blocks_that_differ_are_warned_of(backend, worker, tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((1000, 8), "float32"))
+    np.save(tmp_path / "t.npy", np.ones((1000, 3), "float32"))
+    X, T = fc.open_array(tmp_path / "x.npy", rows=500), fc.open_array(tmp_path / "t.npy", rows=30)
+    W = np.ones((8, 3), "float32")
+    warning, *_ = fc.plan(fc.grad_weight(X, fc.forward(X, W) - T)).warnings
+    assert lacks(warning, "t.npy", "30 rows", "x.npy", "500", "rows=500") == []
+    T = fc.open_array(tmp_path / "t.npy", rows=500)
+    assert fc.plan(fc.grad_weight(X, fc.forward(X, W) - T)).warnings == ()

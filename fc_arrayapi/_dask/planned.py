@@ -38,7 +38,7 @@ def plan_of(results: Sequence[Any], measure: bool = False) -> Planned:
         return Planned(Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], ()), 1, None, ())
     threads, limit = inspect.workers(*collections)
     found = costs(collections, written, threads)
-    advice = [*_source_advice(found, threads), *_unknown_advice(found)]
+    advice = [*_source_advice(found, threads), *_other_blocks_advice(found), *_unknown_advice(found)]
     if limit is not None and found.peak > limit:
         has = f"a worker has {size_text(limit)}"
         advice.append(f"{_too_large(found, threads, has)}: {fewer_rows(found, limit)}")
@@ -82,12 +82,14 @@ def fewer_rows(found: Costs, limit: int) -> str:
     """Say which rows of a block would fit."""
     if not found.rows:
         return "make the blocks of the arrays smaller"
+    if differ := _other_blocks_advice(found):
+        return differ[0]
     by_rows = found.peak - found.fixed
     rows = int(found.rows * 0.9 * (limit - found.fixed) / max(1, by_rows))
     if rows < 1:
         return (
-            f"its results and their sums alone take {size_text(found.fixed)}: give it more memory, store results that "
-            f"are as long as the batch, or take the output features in parts, such as W[:, : S // 2]"
+            f"its results and their sums alone take {size_text(found.fixed)}: give it more memory, store "
+            f"results that are as long as the batch, or take the output features in parts, such as W[:, : S // 2]"
         )
     return _with_rows(found.sources[0], rows)
 
@@ -134,6 +136,20 @@ def _source_advice(found: Costs, threads: int) -> list[str]:
             f"{_with_rows(read, max(1, -(-read.rows * read.blocks // threads)))}"
         ]
     return []
+
+
+def _other_blocks_advice(found: Costs) -> list[str]:
+    """Warn of what is as long as the largest source and lies in blocks of other rows, so that Dask cuts and joins."""
+    if not found.sources:
+        return []
+    first, *others = found.sources
+    length = first.array.shape[:1] if hasattr(first.array, "shape") else ()
+    return [
+        f"blocks differ: {_name(other)} has blocks of {other.rows:,} rows and {_name(first)} of {first.rows:,}, so "
+        f"each is cut at the borders of the other: open {_name(other)} with rows={first.rows}"
+        for other in others
+        if getattr(other.array, "path", None) and other.array.shape[:1] == length and other.rows != first.rows
+    ]
 
 
 def _unknown_advice(found: Costs) -> list[str]:
