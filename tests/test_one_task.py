@@ -37,8 +37,7 @@ def tasks_by_kind(graph):
 def optimized(*arrays):
     import dask
 
-    with one_task.joined():
-        return dict(dask.optimize(*arrays)[0].__dask_graph__())
+    return dict(dask.optimize(*one_task.joined(arrays))[0].__dask_graph__())
 
 
 @pytest.mark.parametrize("target_rows", [10, 30])
@@ -82,13 +81,25 @@ def test_sums_of_two_blocks_stay_tasks_of_their_own(backend, files):
 @pytest.mark.parametrize(
     "setting", [{"optimization.fuse.active": False}, {"array_optimize": lambda graph, keys: graph}]
 )
-def test_a_callers_own_optimization_stays(backend, files, setting):
+def test_a_callers_own_optimization_stays(backend, setting):
     import dask
+    import dask.array as da
 
+    x = da.ones(4, chunks=2)
     with dask.config.set(setting):
-        before = dict(dask.config.config)
-        with one_task.joined():
-            assert dask.config.config == before
+        assert [each.__dask_optimize__ for each in one_task.joined([x])] == [x.__dask_optimize__]
+
+
+def test_a_pass_leaves_the_configuration_to_other_threads(backend, monkeypatch):
+    """What is set for one pass would hold in all threads, and be unset in the middle of another pass."""
+    import dask
+    import dask.array as da
+
+    def refused(*args, **kwargs):
+        raise AssertionError(f"dask.config.set{args or kwargs}")
+
+    monkeypatch.setattr(dask.config, "set", refused)
+    assert fc.compute(da.ones(6, chunks=2).sum(), dask.delayed(2), da.ones(6, chunks=2) + 1)[:2] == (6, 2)
 
 
 def test_steps_drop_each_result_after_its_last_use(backend):

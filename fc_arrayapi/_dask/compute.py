@@ -80,16 +80,16 @@ def run(collections: Sequence[Any], progress: bool = False) -> Sequence[Any]:
     from . import one_task
 
     threadpoolctl()
-    order = _kinds_together(collections)
-    ordered = [collections[k] for k in order]
-    client = cluster.client_of(ordered)
-    line = Line(inspect.bytes_to_read(ordered)) if progress else None
-    with one_task.joined():
-        if client is not None:
-            results = cluster.compute_on(client, ordered, line)
-        else:
-            with ONE_BLAS_THREAD, _living_pool(ordered), nullcontext() if line is None else of_threads(line):
-                results = dask.compute(*ordered)
+    client = cluster.client_of(collections)
+    line = Line(inspect.bytes_to_read(collections)) if progress else None
+    joined = one_task.joined(collections)
+    order = _kinds_together(joined)
+    ordered = [joined[k] for k in order]
+    if client is not None:
+        results = cluster.compute_on(client, ordered, line)
+    else:
+        with ONE_BLAS_THREAD, _living_pool(ordered) as options, nullcontext() if line is None else of_threads(line):
+            results = dask.compute(*ordered, **options)
     by_place = dict(zip(order, results, strict=True))
     return [by_place[k] for k in range(len(order))]
 
@@ -99,19 +99,19 @@ _PROCESS = os.getpid()
 
 
 @contextmanager
-def _living_pool(collections: Sequence[Any]) -> Iterator[None]:
-    """Give Dask new threads in a forked process, where it would wait for those of the parent for ever."""
+def _living_pool(collections: Sequence[Any]) -> Iterator[dict[str, Any]]:
+    """Give new threads for Dask in a forked process, where it would wait for those of the parent for ever."""
     from concurrent.futures import ThreadPoolExecutor  # here, since it takes 3 ms
 
     import dask
 
     threads = dask.base.get_scheduler(collections=collections) is dask.threaded.get
     if os.getpid() == _PROCESS or not threads or dask.config.get("pool", None) is not None:
-        yield
+        yield {}
         return
     count = dask.config.get("num_workers", None) or dask.system.CPU_COUNT
-    with ThreadPoolExecutor(count) as pool, dask.config.set(pool=pool):
-        yield
+    with ThreadPoolExecutor(count) as pool:
+        yield {"pool": pool}
 
 
 def _kinds_together(collections: Sequence[Any]) -> list[int]:

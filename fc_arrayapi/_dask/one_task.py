@@ -11,21 +11,36 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 Graph = Mapping[Any, Any]
 
 
-def joined() -> AbstractContextManager[Any]:
-    """Join tasks in the passes that are started within this context; a caller's own way to optimize stays."""
-    import dask
+def joined(collections: Iterable[Any]) -> list[Any]:
+    """Return lazy values whose arrays compute each block in one task; a caller's own way to optimize stays."""
+    from dask.array.core import Array  # not Dask's expressions, which optimize themselves
 
-    own = (
-        dask.config.get("array_optimize", None) is not None
-        or dask.config.get("optimization.fuse.active", None) is False
-    )
-    return nullcontext() if own else dask.config.set(array_optimize=optimize)
+    return [_Joined(collection) if isinstance(collection, Array) else collection for collection in collections]
+
+
+class _Joined:
+    """A Dask array whose way to optimize is chosen once.
+
+    Dask reads it from its configuration, several times in a pass, and all threads share the configuration. If it
+    were set for a pass, then another pass that ends would unset it, and Dask returns results that are optimized in
+    two ways in another order than it was asked for.
+    """
+
+    def __init__(self, array: Any) -> None:
+        import dask
+        from dask.array.optimization import optimize as dasks
+
+        chosen = array.__dask_optimize__
+        ours = chosen is dasks and dask.config.get("optimization.fuse.active", None) is not False
+        self.array, self.__dask_optimize__ = array, optimize if ours else chosen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.array, name)
 
 
 def optimize(graph: Any, keys: Any, **options: Any) -> Graph:

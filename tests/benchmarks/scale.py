@@ -48,8 +48,7 @@ def build(total: int) -> None:
     lazy = gradients(N, rows)
     built = time.perf_counter()
     before = sum(map(len, lazy[0].__dask_graph__().layers.values()))
-    with one_task.joined():
-        optimized = dask.optimize(*lazy)
+    optimized = dask.optimize(*one_task.joined(lazy))
     done = time.perf_counter()
     after = len(optimized[0].__dask_graph__())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
