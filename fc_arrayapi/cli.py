@@ -24,7 +24,7 @@ from ._dask import compute
 from ._files import store
 from ._files.result import Options
 from ._math import checks, equations
-from ._shell.arguments import BACKENDS, BAD_INPUT, completion, make_parser, parse, path_or_address
+from ._shell.arguments import BACKENDS, BAD_INPUT, completion, make_parser, parse
 from ._shell.installed import info, is_found, version
 from ._shell.messages import in_one_line, in_shell_terms
 from .testing.backends import RESULTS
@@ -180,10 +180,6 @@ def _open(given: argparse.Namespace) -> tuple[Array, Array]:
 
 def _write(given: argparse.Namespace, targets: Mapping[str | Path, Array]) -> int:
     """Compute all results in one pass, and print what was written."""
-    inputs = {_resolved(path) for path in (given.X, getattr(given, "dY", None), given.weights) if path}
-    for path in targets:
-        if _resolved(path) in inputs:
-            raise ValueError(f"{path}: is an input of this pass: write the result to another path")
     started = time.perf_counter()
     with redirect_stdout(sys.stderr):  # for the progress: the bar of distributed knows no stream but stdout
         store.write(
@@ -202,10 +198,6 @@ def _write(given: argparse.Namespace, targets: Mapping[str | Path, Array]) -> in
         print(f"{path}: {shape} {array.dtype}, {size}")
     print(f"{time.perf_counter() - started:.1f} s")
     return OK
-
-
-def _resolved(path: str | Path) -> str | Path:
-    return path if isinstance(path_or_address(str(path)), str) else Path(path).resolve()
 
 
 @contextmanager

@@ -354,7 +354,7 @@ def test_forward_refuses_to_overwrite_an_input(run, files, backend):
     for out in ("X.npy", "./X.npy"):
         fails(
             run, f"forward X.npy --weights layer.npz --out {out} --overwrite",
-            "X.npy", "input", "another path",
+            "X.npy", "is read", "another place",
         )  # fmt: skip
     assert Path("X.npy").read_bytes() == before
 

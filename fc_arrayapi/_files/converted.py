@@ -34,6 +34,10 @@ class Converted(Source):
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self.source.__dask_tokenize__(), self.source.bfloat16, self.dtype.str
 
+    def places(self) -> list[Any]:
+        """Return those of the source."""
+        return self.source.places()
+
     def blocks(self, rows: int) -> tuple[int, ...]:
         """Return the blocks of the source."""
         return self.source.blocks(rows)

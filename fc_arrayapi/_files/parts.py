@@ -46,11 +46,15 @@ class Parts(Source):
         self.in_groups = any(part.in_groups for part in parts)
         self.repeats = all(part.repeats for part in parts)
         self.block_bytes = parts[0].block_bytes
-        self.places = blocks.bounds([part.shape[0] for part in parts])
-        self.describe(where, (self.places[-1][1], *first.shape[1:]), first.dtype)
+        self.borders = blocks.bounds([part.shape[0] for part in parts])
+        self.describe(where, (self.borders[-1][1], *first.shape[1:]), first.dtype)
 
     def __dask_tokenize__(self) -> list[Any]:
         return [part.__dask_tokenize__() for part in self.parts]
+
+    def places(self) -> list[Any]:
+        """Return those of all parts."""
+        return [place for part in self.parts for place in part.places()]
 
     def blocks(self, rows: int) -> tuple[int, ...]:
         """Return blocks that go on in the next part, or end with the groups of each part."""
@@ -60,7 +64,7 @@ class Parts(Source):
 
     def copies(self, rows: Sequence[int], start: int = 0) -> float:
         """Return what the parts hold, and 1 more if a block goes on in the next part."""
-        joined = 1 if cross([first for first, _ in self.places], rows, start) else 0
+        joined = 1 if cross([first for first, _ in self.borders], rows, start) else 0
         return joined + max(part.copies(rows) for part in self.parts)
 
     def __getitem__(self, index: Any) -> NumPyArray:
@@ -70,7 +74,7 @@ class Parts(Source):
         start, stop, _ = rows.indices(self.shape[0])
         pieces = [
             part[(slice(max(start - first, 0), stop - first), *rest)]
-            for part, (first, last) in zip(self.parts, self.places, strict=True)
+            for part, (first, last) in zip(self.parts, self.borders, strict=True)
             if first < stop and start < last
         ]
         if len(pieces) == 1:

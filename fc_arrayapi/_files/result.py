@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from .._arrays import namespace
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from .._dask import blocks
-from .._dask.inspect import changeable_source
+from .._dask.inspect import changeable_source, leaves
+from .source import Source
 from .writer import Bounds
 
 
@@ -75,6 +76,10 @@ class Result:
         """Look at what is there, and raise where it must not be touched."""
         raise NotImplementedError
 
+    def replaces(self, place: Any) -> bool:
+        """Say whether what lies at a place would be lost: a path, or a `Place` in a store."""
+        raise NotImplementedError
+
     def prepare(self) -> None:
         """Make what keeps the finished blocks, or take over what was found."""
         raise NotImplementedError
@@ -133,6 +138,13 @@ class Result:
                 f"keep its Dask name: open the data with fc.open_array, or leave {self.options.resume} out"
             )
 
+    def check_read(self, places: Iterable[Any]) -> None:
+        """Refuse to replace what the pass reads, if it lies at one of these places."""
+        if any(map(self.replaces, places)):
+            raise ValueError(
+                f"{self.where}: is read to compute what would replace it, and would be lost: store to another place"
+            )
+
     def is_kept(self, unfinished: object, name: str) -> FileExistsError:
         """Return the error of a pass that finds an unfinished result and is not told what to do with it."""
         return FileExistsError(
@@ -172,6 +184,17 @@ class Result:
             if key == "name":
                 what = "its inputs or parameters have changed, or one of them gets a new Dask name in each run"
             raise ValueError(f"{unfinished}: is an unfinished result of another array: {what}: {self._anew()}")
+
+
+def places_read(array: Array) -> Iterator[Any]:
+    """Yield the paths, and the places in stores, that are read to compute an array."""
+    for leaf in leaves(array):
+        if isinstance(leaf, Source):
+            yield from leaf.places()
+        elif hasattr(leaf, "store_path"):  # a zarr.Array, which Dask took as it is
+            from .object_store import place_in
+
+            yield place_in(leaf.store, leaf.path)
 
 
 def write_block(block: Array, place: Bounds, writer: BlockWriter, record: Callable[[Bounds], None], where: str) -> None:

@@ -72,6 +72,10 @@ class Source:
         """
         return 1
 
+    def places(self) -> list[Any]:
+        """Return the files, folders and places in object stores that are read."""
+        return [self.path]
+
     def blocks(self, rows: int) -> tuple[int, ...]:
         """Return the rows of each block, for blocks of at most `rows`, but of whole chunks."""
         N, rows = self.shape[0], max(1, rows // self.rows_at_once) * self.rows_at_once

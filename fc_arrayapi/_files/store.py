@@ -11,7 +11,7 @@ from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
 from .._dask import blas_threads, blocks, compute
 from .disk import is_url, target_path
-from .result import PYTHON, Options, Result, write_block
+from .result import PYTHON, Options, Result, places_read, write_block
 
 
 def store(
@@ -80,8 +80,8 @@ def store(
     ValueError
         For another kind of file, two targets at one path, blocks of unknown size, or, with
         `resume`, an unfinished result that is damaged or of another array, or a source that
-        may change and keep its Dask name; and for an array in an object store that is read to
-        compute what would replace it.
+        may change and keep its Dask name; and for a target that the pass reads, which would be
+        lost.
     TypeError
         For a target that is no path and no store, and an array that is not lazy or not numeric.
     ImportError
@@ -134,6 +134,9 @@ def write(
         for result in results:
             stack.callback(result.close)
             result.inspect(resume, overwrite)
+        read = [place for result in results for place in places_read(result.array)] if overwrite else []
+        for result in results:
+            result.check_read(read)
         _run(results, overwrite, progress, options)
 
 

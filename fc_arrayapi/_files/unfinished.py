@@ -24,6 +24,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from .._arrays.namespace import Array
 from .disk import FILE, FOLDER, atomic_write, flush, kind_at, unfollowed
@@ -75,6 +76,11 @@ class UnfinishedResult(Result):
         self._check_target()
         if kind_at(self.path) and not (overwrite or self.committed):
             raise self.exists(nothing_to_resume=resume and kind_at(self.folder.path) is None)
+
+    def replaces(self, place: Any) -> bool:
+        """Say whether what lies at a place would be lost."""
+        path = str(getattr(place, "address", place)).removeprefix("file://")
+        return os.path.realpath(path) == os.path.realpath(self.path)
 
     def _take_up(self) -> None:
         """Read the unfinished result that is there, and compare it with the array."""

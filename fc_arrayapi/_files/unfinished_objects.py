@@ -24,7 +24,6 @@ import numpy as np
 
 from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
-from .._dask.inspect import leaves
 from .disk import UNFINISHED
 from .icechunk_writer import IcechunkResult, padded
 from .object_requests import delete_below, delete_objects, keys_below, read_object, write_objects
@@ -168,21 +167,13 @@ class UnfinishedObjects(Result):
             exists = False
         if exists and not (overwrite or self.committed):
             raise self.exists(nothing_to_resume=resume and not kept)
-        if exists and not self.committed:
-            self._check_sources()
 
     def _foreign(self, address: str) -> FileExistsError:
         return FileExistsError(f"{address}: is no part of a Zarr array and would be lost: move it away")
 
-    def _check_sources(self) -> None:
-        """Refuse to replace an array that is read in the pass: it would be gone before it is read."""
-        for leaf in leaves(self.array):
-            for part in getattr(leaf, "parts", [leaf]):
-                if getattr(getattr(part, "source", part), "place", None) == self.place:  # or in another dtype
-                    raise ValueError(
-                        f"{self.where}: is read to compute what would replace it, and objects cannot be replaced at "
-                        f"the end: store to another address"
-                    )
+    def replaces(self, place: Any) -> bool:
+        """Say whether what lies at a place would be lost."""
+        return bool(place == self.place)
 
     def _take_up(self, kept: set[str], sizes: dict[str, int | None]) -> None:
         """Read the unfinished result that is there, and compare it with the array."""

@@ -107,6 +107,10 @@ class StoredZarr(ZarrSource):
             raise ValueError(f"{self.path}: is a Zarr group: open {one_of(inner, f'{self.path}/{{}}')}")
         return array
 
+    def places(self) -> list[Any]:
+        """Return the place in the store."""
+        return [self.place]
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self._token
 
