@@ -32,8 +32,9 @@ class Plan:
         Threads of a worker: the number of tasks that run at a time.
     peak_memory : int
         Bytes that the pass adds on each worker, at most: the blocks that its threads hold, the
-        sums on the way, and what stays. Results that go to files count block by block, others as
-        they are returned. Blocks of mapped files are views and do not count.
+        sums on the way, and what stays. On one machine the graph is among them, 4 to 14 kB for each
+        task, which counts from 1,000 blocks on. Results that go to files count block by block,
+        others as they are returned. Blocks of mapped files are views and do not count.
     seconds : float or None
         The time that it takes, from a block read and a product made now; None without `measure`.
     warnings : tuple of str

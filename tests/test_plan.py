@@ -6,6 +6,8 @@ import json
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from helpers.assertions import lacks, nothing_computes
@@ -23,7 +25,9 @@ def lazy(backend, shape, chunks, dtype="float32"):
 
 @pytest.fixture
 def worker(monkeypatch):
-    """Set the threads and the memory of a worker; by default one thread and memory enough."""
+    """Set the threads and the memory of a worker, by default one thread and memory enough; no graph is counted."""
+    for name in ("RAW_BYTES", "GRAPH_BYTES", "WRITE_BYTES"):
+        monkeypatch.setattr(f"fc_arrayapi._dask.pass_costs.{name}", 0)
 
     def set_worker(threads=1, memory=2**50):
         monkeypatch.setattr("fc_arrayapi._dask.inspect.workers", lambda *_: (threads, memory))
@@ -327,8 +331,36 @@ def test_a_pass_over_the_limit_does_not_start(backend, worker, tmp_path):
 @dask_only
 def test_sums_that_no_rows_make_smaller(backend, worker):
     X = lazy(backend, (100, 1000), (10, 1000))
-    with pytest.raises(ValueError, match=r"results and their sums alone take .* output features in parts"):
+    with pytest.raises(ValueError, match=r"with any rows of a block it takes .* MiB or more: .* features in parts"):
         fc.compute(fc.grad_weight(X, X), memory_limit="8 MB")
+
+
+@dask_only
+def test_results_that_stay_in_memory_are_to_be_written(backend, worker):
+    X = lazy(backend, (10_000, 8), (100, 8))
+    with pytest.raises(ValueError, match=r"results stay in memory and take 7.63 MiB: write them with fc.store"):
+        fc.compute(fc.forward(X, np.ones((8, 100), "float32")), memory_limit="4 MB")
+
+
+@dask_only
+@pytest.mark.needs("joined_tasks")
+def test_the_graph_is_counted_and_fewer_blocks_are_advised(backend, tmp_path):
+    """With 10,000 blocks the graph takes more than the blocks do; with very few rows it would take more still."""
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", "float32", (1_000_000, 8))
+    W = np.ones((8, 3), "float32")
+
+    def dW(rows):
+        X = fc.open_array(tmp_path / "x.npy", rows=rows)
+        return fc.grad_weight(X, fc.forward(X, W) + 1)
+
+    assert fc.plan(dW(100)).peak_memory > 10_000 * 5000 > fc.plan(dW(10_000)).peak_memory * 10
+    with pytest.raises(ValueError, match=r"memory_limit is '8 MB': open x.npy with rows=") as refused:
+        fc.compute(dW(100), memory_limit="8 MB")
+    rows = int(str(refused.value).split("rows=")[1].split(",")[0])
+    assert rows > 1000
+    fc.compute(dW(rows), memory_limit="8 MB")
+    with pytest.raises(ValueError, match=r"with any rows of a block it takes .* or more: give it that"):
+        fc.compute(dW(100), memory_limit="1 MB")
 
 
 @dask_only
@@ -358,5 +390,36 @@ def test_blocks_that_differ_are_warned_of(backend, worker, tmp_path):
     W = np.ones((8, 3), "float32")
     warning, *_ = fc.plan(fc.grad_weight(X, fc.forward(X, W) - T)).warnings
     assert lacks(warning, "t.npy", "30 rows", "x.npy", "500", "rows=500") == []
-    T = fc.open_array(tmp_path / "t.npy", rows=500)
-    assert fc.plan(fc.grad_weight(X, fc.forward(X, W) - T)).warnings == ()
+    for aligned in (fc.open_array(tmp_path / "t.npy", rows=500), T.rechunk({0: 500})):
+        assert fc.plan(fc.grad_weight(X, fc.forward(X, W) - aligned)).warnings == ()
+
+
+@dask_only
+@pytest.mark.needs("joined_tasks")
+def test_row_groups_that_differ(backend, worker, tmp_path):
+    """Blocks of other arrays follow theirs, and the sizes of those that are joined are known."""
+    rows = np.ones((1000, 8), "float32")
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 8)
+    with pq.ParquetWriter(tmp_path / "x.parquet", pa.schema({"v": column.type})) as file:
+        for first, last in ((0, 300), (300, 400), (400, 1000)):
+            file.write_table(pa.table({"v": column[first:last]}))
+    np.save(tmp_path / "t.npy", rows[:, :3])
+    X, T = fc.open_array(f"{tmp_path}/x.parquet::v", rows=600), fc.open_array(tmp_path / "t.npy", rows=300)
+    assert X.chunks[0] == (400, 600)
+    W = np.ones((8, 3), "float32")
+    [warning] = fc.plan(fc.grad_weight(X, fc.forward(X, W) - T)).warnings
+    assert lacks(warning, "t.npy", "300 rows", "x.parquet", "600", "T.rechunk({0: X.chunks[0]})") == []
+    for chunks in (X.chunks[0], 200):
+        x, t = X.rechunk({0: chunks}), T.rechunk({0: chunks})
+        plan = fc.plan(fc.grad_weight(x, fc.forward(x, W) - t))
+        assert plan.warnings == ()
+        assert beside_tasks(plan) < 4 * 8 * 4 * 1000
+
+
+@dask_only
+@pytest.mark.needs("other_sources")
+def test_only_the_first_unknown_function_is_named(backend, worker):
+    """What takes its result has sizes that are not known either, and is not the reason."""
+    X = lazy(backend, (100, 8), (50, 8)).map_blocks(lambda block: block[:, :2], chunks=((50, 50), (2,)), dtype="f4")
+    [warning] = fc.plan(fc.grad_weight(X, fc.forward(X, np.ones((2, 3), "float32")))).warnings
+    assert "<lambda>" in warning

@@ -49,8 +49,9 @@ for dtype in ("float32", "float64"):
 if isinstance(results := make(folder), dict):
     run({path.with_stem("first"): fc.forward(small, np.ones((1024, 2))) for path in results})
 ctypes.CDLL(None).malloc_trim(0)  # what these passes freed would be used again
+before, limit = memory("RssAnon"), max(data for _, data in seen)
 plan = fc.plan(results)
-before, limit = memory("RssAnon"), max(data for _, data in seen) + plan.peak_memory
+limit += plan.peak_memory
 seen.clear()
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 try:

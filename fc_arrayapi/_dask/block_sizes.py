@@ -41,14 +41,23 @@ class Block:
         The block of which it is a view.
     nbytes : int, optional
         The bytes that it takes, by default those of its numbers, or none for a view.
+    of_source : bool
+        It is read as it is, and not computed.
     """
 
-    __slots__ = ("base", "dtype", "memory", "owned", "shape")
+    __slots__ = ("base", "dtype", "memory", "of_source", "owned", "shape")
 
     def __init__(
-        self, shape: Sequence[int], dtype: Any, memory: Memory, base: Block | None = None, nbytes: int | None = None
+        self,
+        shape: Sequence[int],
+        dtype: Any,
+        memory: Memory,
+        base: Block | None = None,
+        nbytes: int | None = None,
+        of_source: bool = False,
     ) -> None:
         self.shape, self.dtype, self.memory, self.base = tuple(map(int, shape)), np.dtype(dtype), memory, base
+        self.of_source = of_source
         self.owned = nbytes if nbytes is not None else 0 if base is not None else self.nbytes
         memory.take(self.owned)
 
@@ -74,6 +83,7 @@ class Memory:
         self.unknown: dict[str, None] = {}
         self.sources: dict[tuple[str, tuple[int, ...]], Read] = {}
         self.widest = 0
+        self.cut = False  # whether any task takes some rows of a block that was computed
         self._kept: dict[Any, Any] = {}
 
     def take(self, nbytes: int) -> None:
@@ -90,6 +100,10 @@ class Memory:
             return self._part(args[0], args[1:])
         if name in ("concatenate3", "concatenate_axes"):
             return self._joined(args[0])
+        if name == "concatenate_shaped":
+            from dask.array.core import reshapelist
+
+            return self._joined(reshapelist(args[1], list(args[0])))
         blocks = [value for value in _flat((args, options)) if isinstance(value, Block)]
         if not blocks and not _shapes((args, options)):
             return self._leaf(function, args, options)
@@ -103,8 +117,8 @@ class Memory:
             return self._unknown(function, blocks)
         try:
             made = self._on_stand_ins(function, args, options)
-        except Exception:  # a stand-in that a function does not take
-            return self._unknown(function, blocks)
+        except Exception:  # a stand-in that a function does not take, as where an argument is not known
+            return self._unknown(function, blocks, named=not self.unknown)
         if not blocks and isinstance(made, Block):  # what Dask makes, such as random numbers
             self._count_source("X", None, made.shape, made.nbytes)
         return made
@@ -127,27 +141,28 @@ class Memory:
             return array[index]
         shape = np.broadcast_to(np.zeros((), np.int8), array.shape)[index].shape
         if isinstance(array, Block):
+            self.cut |= not array.of_source and shape[:1] < array.shape[:1]
             basic = all(isinstance(part, (int, np.integer, slice, type(None), type(...))) for part in _tuple(index))
-            return Block(shape, array.dtype, self, base=array if basic else None)
+            return Block(shape, array.dtype, self, base=array if basic else None, of_source=array.of_source)
         first = _tuple(index)[0] if shape and isinstance(index, (tuple, slice)) else None
         return self._read(array, shape, first.start or 0 if isinstance(first, slice) else 0)
 
     def _read(self, array: Any, shape: tuple[int, ...], start: int) -> Block:
         nbytes = math.prod(shape) * array.dtype.itemsize
         name = str(getattr(array, "path", type(array).__name__))
-        self._count_source(name, array, shape, nbytes)
+        self._count_source(name, array, shape, nbytes, start)
         if isinstance(array, np.ndarray):
-            return Block(shape, array.dtype, self, nbytes=0)
+            return Block(shape, array.dtype, self, nbytes=0, of_source=True)
         copies = array.copies([shape[0] if shape else 1], start) if hasattr(array, "copies") else 1
         beside = round(KEPT_BY_READERS * max(0, copies - 1) * nbytes)
         self.take(beside)
-        block = Block(shape, array.dtype, self, nbytes=nbytes if copies else 0)
+        block = Block(shape, array.dtype, self, nbytes=nbytes if copies else 0, of_source=True)
         self.take(-beside)
         return block
 
-    def _count_source(self, name: str, array: Any, shape: tuple[int, ...], nbytes: int) -> None:
+    def _count_source(self, name: str, array: Any, shape: tuple[int, ...], nbytes: int, start: int = 0) -> None:
         self.read += nbytes
-        self.sources.setdefault((name, shape[1:]), Read(array)).add(shape, nbytes)
+        self.sources.setdefault((name, shape[1:]), Read(array)).add(shape, nbytes, start)
 
     def _joined(self, parts: Any) -> Any:
         shape, dtype, _ = _nested_shape(parts)
@@ -161,8 +176,9 @@ class Memory:
         made = function(*args, **options)
         return Block(made.shape, made.dtype, self) if isinstance(made, np.ndarray) and made.ndim else made
 
-    def _unknown(self, function: Any, blocks: Sequence[Block]) -> Any:
-        self.unknown[_name(function)] = None
+    def _unknown(self, function: Any, blocks: Sequence[Block], named: bool = True) -> Any:
+        if named:
+            self.unknown[_name(function)] = None
         if not blocks:
             return None
         largest = max(blocks, key=lambda block: block.nbytes)
@@ -184,9 +200,16 @@ class Read:
 
     def __init__(self, array: Any) -> None:
         self.array, self.blocks, self.rows, self.nbytes = array, 0, 0, 0
+        self._starts: set[int] = set()
 
-    def add(self, shape: tuple[int, ...], nbytes: int) -> None:
+    @property
+    def uneven(self) -> bool:
+        """Whether blocks, but for the last one, differ in their rows."""
+        return any(start % self.rows for start in self._starts)
+
+    def add(self, shape: tuple[int, ...], nbytes: int, start: int) -> None:
         self.blocks += 1
+        self._starts.add(start)
         self.rows = max(self.rows, shape[0] if shape else 1)
         self.nbytes = max(self.nbytes, nbytes)
 

@@ -12,11 +12,17 @@ from .._arrays.namespace import is_lazy
 from . import one_task
 from .block_sizes import Block, Memory, run
 
-# How long a task seems to take, to see which run at the same time: a float32 product, a pass over memory, Dask.
-FLOPS, BYTES, TASK = 2e10, 3e9, 2e-4
+# How long tasks seem to take, to see which run at the same time: FLOP and bytes in a second, and seconds for Dask. One
+# like this machine's, one where all tasks take the same time, and one where only memory takes time: which blocks meet
+# in memory differs by a third, and the most of them is planned. Long graphs are followed once, since that takes time.
+TIMINGS = ((2e10, 3e9, 2e-4), (1e30, 1e30, 1e-3), (1e30, 3e9, 0.0))
+LONG_GRAPH = 5000
 
 # What each thread and Dask take beside blocks.
 TASK_BYTES = 2**19
+# What Dask holds of the graph, for each task before and after it is optimized, and for each block that is written.
+# Measured over 200 to 8,000 blocks of dW and dB, of a softmax, norms, and a file.
+RAW_BYTES, GRAPH_BYTES, WRITE_BYTES = 1200, 2900, 10_000
 
 
 @dataclass
@@ -30,14 +36,21 @@ class Costs:
     bytes_read: int
     bytes_written: int
     peak: int
-    fixed: int  # part of the peak that does not depend on the rows of a block
+    graph: int  # part of the peak that Dask's tasks take: it grows with the number of blocks
+    fixed: int  # part of it that does not depend on the rows of a block
+    results: int  # part of it that results take, which stay in memory
+    long: bool  # whether one of those is as long as the batch
     rows: int  # of the largest block
     widest: int  # bytes of the largest matrix of a product
     sources: list[Any]  # the arrays that are read, with the largest of their blocks
+    cut: bool  # whether any task takes some rows of a block that was computed
     unknown: tuple[str, ...]  # functions of which no size is known
 
 
-def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> Costs:
+NOTHING = Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0, [], False, ())
+
+
+def costs(collections: Sequence[Any], written: Sequence[bool], threads: int, on_cluster: bool = False) -> Costs:
     """Return the costs of computing collections in one pass.
 
     Parameters
@@ -48,23 +61,31 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> 
         Whether each goes to a file, block by block, or stays in memory.
     threads : int
         Threads of a worker.
+    on_cluster : bool
+        The graph is not in the memory of the workers.
     """
     from dask.core import flatten
     from dask.order import order
 
-    graph, optimized = _optimized(collections)
+    graph, raw, optimized = _optimized(collections)
     kept: set[Any] = set()
     for collection, to_file in zip(optimized, written, strict=True):
         kept |= set() if to_file else set(flatten(collection.__dask_keys__()))
     memory = Memory()
-    peak, by_rows, held = _simulate(graph, order(graph), kept, threads, memory)
+    priority = order(graph)
+    peak, by_rows, held = _simulate(graph, priority, kept, threads, memory, TIMINGS[0])
+    for timing in TIMINGS[1:] if len(graph) <= LONG_GRAPH else ():
+        peak, by_rows, held = max((peak, by_rows, held), _simulate(graph, priority, kept, threads, Memory(), timing))
     sizes = [_bytes(x) for x in collections]
-    joined = sum(
-        size
+    in_blocks = [
+        (x, size)
         for x, size, to_file in zip(optimized, sizes, written, strict=True)
         if not to_file and is_lazy(x) and math.prod(x.numblocks) > 1
-    )
-    peak = max(peak, held + joined) + TASK_BYTES * (min(threads, len(graph)) + 1)
+    ]
+    results = held + sum(size for _, size in in_blocks)  # Dask joins the blocks at the end
+    blocks = sum(math.prod(x.numblocks) for x, to_file in zip(optimized, written, strict=True) if to_file)
+    beside = 0 if on_cluster else RAW_BYTES * raw + GRAPH_BYTES * len(graph) + WRITE_BYTES * blocks
+    peak = max(peak, results) + TASK_BYTES * (min(threads, len(graph)) + 1)
     sources = sorted(memory.sources.values(), key=lambda read: -read.nbytes * read.blocks)
     rows = max((read.rows for read in sources), default=0)
     return Costs(
@@ -74,11 +95,15 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int) -> 
         elements=memory.elements,
         bytes_read=memory.read,
         bytes_written=sum(sizes),
-        peak=peak,
+        peak=peak + beside,
+        graph=beside,
         fixed=peak - min(peak, by_rows),
+        results=results,
+        long=any(x.numblocks[0] > 1 for x, _ in in_blocks),
         rows=rows,
         widest=memory.widest,
         sources=sources,
+        cut=memory.cut,
         unknown=tuple(memory.unknown),
     )
 
@@ -90,8 +115,8 @@ def _bytes(array: Any) -> int:
     return int(math.prod(array.shape) * array.dtype.itemsize)
 
 
-def _optimized(collections: Sequence[Any]) -> tuple[dict[Any, Any], Sequence[Any]]:
-    """Return the tasks as `compute` would run them, and the collections that have their keys."""
+def _optimized(collections: Sequence[Any]) -> tuple[dict[Any, Any], int, Sequence[Any]]:
+    """Return the tasks as `compute` would run them, how many were there before, and the collections of their keys."""
     import dask
     from dask._task_spec import convert_legacy_graph
     from dask.core import flatten
@@ -102,12 +127,15 @@ def _optimized(collections: Sequence[Any]) -> tuple[dict[Any, Any], Sequence[Any
     if all(isinstance(each, HighLevelGraph) for each in graphs):
         # dask.optimize would optimize each by itself, and count twice what they share.
         keys = [key for collection in collections for key in flatten(collection.__dask_keys__())]
-        graph = one_task.optimize(HighLevelGraph.merge(*graphs), keys)
+        merged = HighLevelGraph.merge(*graphs)
+        raw = len(merged)
+        graph = one_task.optimize(merged, keys)
     else:
+        raw = 0
         collections = dask.optimize(*collections)
         graph = {key: task for collection in collections for key, task in collection.__dask_graph__().items()}
     graph = convert_legacy_graph(dict(graph))
-    return {key: one_task.with_order(task) for key, task in graph.items()}, collections
+    return {key: one_task.with_order(task) for key, task in graph.items()}, raw, collections
 
 
 def _simulate(
@@ -116,8 +144,10 @@ def _simulate(
     kept: set[Any],
     threads: int,
     memory: Memory,
+    timing: tuple[float, float, float],
 ) -> tuple[int, int, int]:
     """Run the tasks; return the most bytes at a time, how many of them grow with a block, and what stays."""
+    flop_rate, byte_rate, fixed = timing
     waiting = {key: set(task.dependencies) & graph.keys() for key, task in graph.items()}
     uses: dict[Any, list[Any]] = {key: [] for key in graph}
     for key, others in waiting.items():
@@ -128,7 +158,7 @@ def _simulate(
     heapq.heapify(ready)
     results: dict[Any, Any] = {}
     running: list[tuple[float, int, Any, int]] = []
-    now, beside, peak, at_peak, number = 0.0, 0, 0, 0, 0
+    now, beside, peak, at_peak, number, go_on = 0.0, 0, 0, 0, 0, 0
 
     def finish(key: Any) -> None:
         for other in waiting_on[key]:
@@ -159,9 +189,10 @@ def _simulate(
                 name = str(key[0] if isinstance(key, tuple) else key)
                 result, memory.unknown[name.rpartition("-")[0] or name] = None, None
             results[key] = result
-            extra = memory.most - memory.now + _kept_by_allocator(memory.largest, memory.most - before)
+            go_on += isinstance(result, Block) and result.owned >= 2**20 and left[key] > 0 and key not in kept
+            extra = memory.most - memory.now + _kept_by_allocator(memory.largest, memory.most - before, go_on)
             memory.largest = 0
-            seconds = TASK + (memory.flops - flops) / FLOPS + (memory.elements + memory.read - passed) / BYTES
+            seconds = fixed + (memory.flops - flops) / flop_rate + (memory.elements + memory.read - passed) / byte_rate
             number += 1
             heapq.heappush(running, (now + seconds, number, key, extra))
             beside += extra
@@ -175,9 +206,15 @@ def _simulate(
     return peak, at_peak, sum(result.held for result in results.values() if isinstance(result, Block))
 
 
-def _kept_by_allocator(largest: int, most: int) -> int:
-    """Return what stays of freed blocks in a thread's heaps of 64 MiB, of glibc: one block of 16 to 32 MiB in each."""
-    return largest * 3 // 2 if 2**24 < largest <= 2**25 and most >= 2 * largest else 0
+def _kept_by_allocator(largest: int, most: int, go_on: int) -> int:
+    """Return what stays of freed blocks in a thread's heaps of 64 MiB, of glibc; it maps larger blocks by themselves.
+
+    Where many blocks go on to other tasks, what is free comes to lie between what is not.
+    """
+    if largest > 2**25:
+        return 0
+    share = 1.0 if largest > 2**24 and most >= 2 * largest else min(1.0, go_on / 64)
+    return int(share * largest * 3 / 2)
 
 
 def _of_rows(results: Mapping[Any, Any], memory: Memory) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._arrays.text import size_text
-from . import inspect
-from .pass_costs import Costs, costs
+from . import cluster, inspect
+from .pass_costs import NOTHING, Costs, costs
 
 # With many blocks below this size, the half millisecond that Dask spends on a block dominates.
 SMALL_BLOCK, MANY_BLOCKS = 2**22, 100
@@ -35,13 +36,13 @@ def plan_of(results: Sequence[Any], measure: bool = False) -> Planned:
     except ImportError:  # no Dask, so nothing here is lazy
         collections = written = []
     if not collections:
-        return Planned(Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, [], ()), 1, None, ())
+        return Planned(NOTHING, 1, None, ())
     threads, limit = inspect.workers(*collections)
-    found = costs(collections, written, threads)
+    found = costs(collections, written, threads, cluster.client_of(collections) is not None)
     advice = [*_source_advice(found, threads), *_other_blocks_advice(found), *_unknown_advice(found)]
     if limit is not None and found.peak > limit:
         has = f"a worker has {size_text(limit)}"
-        advice.append(f"{_too_large(found, threads, has)}: {fewer_rows(found, limit)}")
+        advice.append(f"{_too_large(found, threads, has)}: {rows_that_fit(found, limit)}")
     return Planned(found, threads, _seconds(found, threads) if measure else None, tuple(advice))
 
 
@@ -53,16 +54,15 @@ def check_memory(collections: Sequence[Any], written: bool, limit: Any) -> None:
     ValueError
         With the limit, the plan and the rows that fit.
     """
-    from . import cluster
-
     threads, workers = inspect.workers(*collections)
-    most = limit_of(limit) if limit is not None else workers if cluster.client_of(collections) is not None else None
+    on_cluster = cluster.client_of(collections) is not None
+    most = limit_of(limit) if limit is not None else workers if on_cluster else None
     if most is None:
         return
-    found = costs(collections, [written] * len(collections), threads)
+    found = costs(collections, [written] * len(collections), threads, on_cluster)
     if found.peak > most:
         has = f"a worker has {size_text(most)}" if limit is None else f"memory_limit is {limit!r}"
-        raise ValueError(f"{_too_large(found, threads, has)}: {fewer_rows(found, most)}")
+        raise ValueError(f"{_too_large(found, threads, has)}: {rows_that_fit(found, most)}")
 
 
 def limit_of(limit: Any) -> int:
@@ -78,20 +78,28 @@ def limit_of(limit: Any) -> int:
     return most
 
 
-def fewer_rows(found: Costs, limit: int) -> str:
-    """Say which rows of a block would fit."""
+def rows_that_fit(found: Costs, limit: int) -> str:
+    """Say which rows of a block would fit.
+
+    Fewer rows make blocks smaller and Dask's graph longer: of the peak, one part grows with the rows and another one
+    with their inverse.
+    """
+    if found.results + found.fixed > limit and found.long:
+        return f"its results stay in memory and take {size_text(found.results)}: write them with fc.store instead"
     if not found.rows:
         return "make the blocks of the arrays smaller"
     if differ := _other_blocks_advice(found):
         return differ[0]
-    by_rows = found.peak - found.fixed
-    rows = int(found.rows * 0.9 * (limit - found.fixed) / max(1, by_rows))
-    if rows < 1:
+    by_rows = max(1, found.peak - found.graph - found.fixed) / found.rows
+    graph = found.graph * found.rows
+    room = 0.9 * limit - found.fixed
+    if room <= 0 or room**2 < 4 * by_rows * graph:
+        least = (found.fixed + 2 * math.sqrt(by_rows * graph)) / 0.9
         return (
-            f"its results and their sums alone take {size_text(found.fixed)}: give it more memory, store "
-            f"results that are as long as the batch, or take the output features in parts, such as W[:, : S // 2]"
+            f"with any rows of a block it takes {size_text(least)} or more: give it that, or take the output features "
+            f"in parts, such as W[:, : S // 2]"
         )
-    return _with_rows(found.sources[0], rows)
+    return _with_rows(found.sources[0], max(1, int((room + math.sqrt(room**2 - 4 * by_rows * graph)) / 2 / by_rows)))
 
 
 def _with_rows(read: Any, rows: int) -> str:
@@ -139,14 +147,15 @@ def _source_advice(found: Costs, threads: int) -> list[str]:
 
 
 def _other_blocks_advice(found: Costs) -> list[str]:
-    """Warn of what is as long as the largest source and lies in blocks of other rows, so that Dask cuts and joins."""
-    if not found.sources:
+    """Warn of what is as long as the largest source and lies in blocks of other rows, if that cuts computed blocks."""
+    if not (found.cut and found.sources):
         return []
     first, *others = found.sources
     length = first.array.shape[:1] if hasattr(first.array, "shape") else ()
     return [
         f"blocks differ: {_name(other)} has blocks of {other.rows:,} rows and {_name(first)} of {first.rows:,}, so "
-        f"each is cut at the borders of the other: open {_name(other)} with rows={first.rows}"
+        f"each is cut at the borders of the other: "
+        + ("call T.rechunk({0: X.chunks[0]})" if first.uneven else f"open {_name(other)} with rows={first.rows}")
         for other in others
         if getattr(other.array, "path", None) and other.array.shape[:1] == length and other.rows != first.rows
     ]

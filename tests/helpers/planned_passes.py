@@ -59,6 +59,7 @@ def ones(*shape: int) -> Any:
 @planned(C=512, S=64, dtype="float64")
 @planned(C=512, S=64, N=2**15, rows=2**15)
 @planned(C=512, S=64, N=2**15, rows=2**14)
+@planned(C=64, S=16, rows=32)  # 4,096 blocks: what Dask holds of the graph
 def training(folder: Path, C: int, S: int, N: int = 2**17, dtype: str = "float32", rows: int = 8192) -> Any:
     """X -> Y - T -> dW, dB."""
     X, T, W = npy(folder, "x", (N, C), dtype, rows), npy(folder, "t", (N, S), rows=rows), ones(C, S)
@@ -76,8 +77,9 @@ def forward_in_memory(folder: Path, C: int, S: int, dtype: str = "float32") -> A
 @planned(C=512, S=64)
 @planned(threads=1, C=256, S=1000)
 @planned(C=256, S=256, suffix=".zarr")
-def forward_to_file(folder: Path, C: int, S: int, suffix: str = ".npy") -> Any:
-    return {folder / f"y{suffix}": fc.forward(npy(folder, "x", (2**17, C)), ones(C, S))}
+@planned(C=64, S=16, rows=64)
+def forward_to_file(folder: Path, C: int, S: int, suffix: str = ".npy", rows: int = 8192) -> Any:
+    return {folder / f"y{suffix}": fc.forward(npy(folder, "x", (2**17, C), rows=rows), ones(C, S))}
 
 
 @planned()
@@ -91,11 +93,14 @@ def all_gradients_to_files(folder: Path) -> Any:
 @planned(classes=1000)
 @planned(threads=1, classes=1000)
 @planned(threads=4, classes=100)
-def softmax(folder: Path, classes: int) -> Any:
+@planned(classes=10, C=64, N=2**22, dtype="float16", rows=32609)  # cast blocks just below 8 MiB
+@planned(classes=1000, N=2**18, rows=4096)  # blocks just below 16 MiB
+@planned(classes=10, C=16, N=2**17, rows=64)
+def softmax(folder: Path, classes: int, C: int = 256, N: int = 2**16, dtype: str = "float32", rows: int = 8192) -> Any:
     import dask.array as da
 
-    X, y = npy(folder, "x", (2**16, 256)), npy(folder, "y", (2**16,), "int64")
-    layer = fc.FullyConnected.init(256, classes, dtype="float32")
+    X, y = npy(folder, "x", (N, C), dtype, rows), npy(folder, "y", (N,), "int64", rows)
+    layer = fc.FullyConnected.init(C, classes, dtype="float32")
     Y = layer(X)
     Z = Y - Y.max(axis=1, keepdims=True)
     log_p = Z - da.log(da.exp(Z).sum(axis=1, keepdims=True))
@@ -175,3 +180,21 @@ def einsum_of_three(folder: Path) -> Any:
 def einsum_gradients(folder: Path) -> Any:
     X, W, dY = npy(folder, "x", (2**16, 256)), ones(256, 128), npy(folder, "dy", (2**16, 128))
     return fc.einsum_backward("nc,cs->ns", X, W, dY=dY, needs=(1,))
+
+
+@planned()
+@planned(threads=4, rows=8192)
+def from_parquet(folder: Path, rows: int | None = None) -> Any:
+    """Row groups of several sizes; with `rows` they are cut and joined."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    block = np.random.default_rng(0).random((2**14, 256), dtype="float32")
+    column = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), 256)
+    with pq.ParquetWriter(folder / "x.parquet", pa.schema({"v": column.type})) as file:
+        for group in (5000, 16000, 7000, 12000) * 4:
+            file.write_table(pa.table({"v": column[:group]}), row_group_size=group)
+    X = fc.open_array(f"{folder}/x.parquet::v", rows=16000)
+    T = npy(folder, "t", (X.shape[0], 16))
+    X, T = (x.rechunk({0: rows or X.chunks[0]}) for x in (X, T))
+    return fc.grad_weight(X, fc.forward(X, ones(256, 16)) - T)
