@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 ATTRIBUTES = {
     "weight": "the weight is W, of shape (C, S); torch's weight is its transpose",
+    "w": "the weight is W",
+    "b": "the bias is B",
     "kernel": "the weight is W, of shape (C, S), like the kernel of Keras",
     "bias": "the bias is B",
     "grad": "gradients are what layer.backward(X, dY) returns",
@@ -24,6 +27,13 @@ ATTRIBUTES = {
     "zero_grad": "nothing is accumulated: each layer.backward(X, dY) returns new gradients",
     "fit": "write the loop: layer(X), your loss and its dY, layer.backward(X, dY)",
 }
+GRADIENTS = {
+    "weight": "the gradient of the weight is dW",
+    "bias": "the gradient of the bias is dB",
+    "input": "the gradient of the input is dX",
+    **{name: f"it is written d{name[-1].upper()}" for name in ("W", "B", "X", "w", "b", "x", "dw", "db", "dx")},
+    "compute": "call fc.compute(grads)",
+}
 ARGUMENTS = {
     "units": "the number of output features is S: FullyConnected.init(C, S)",
     "in_features": "the number of input features is C: FullyConnected.init(C, S)",
@@ -36,9 +46,9 @@ ARGUMENTS = {
 }
 
 
-def no_attribute(kind: str, name: str) -> AttributeError:
+def no_attribute(kind: str, name: str, hints: Mapping[str, str] = ATTRIBUTES) -> AttributeError:
     """Return the error for an attribute that a class does not have."""
-    hint = f": {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
+    hint = f": {hints[name]}" if name in hints else ""
     return AttributeError(f"{kind!r} object has no attribute {name!r}{hint}")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, NamedTuple, NoReturn
 
+from . import _foreign_names
 from ._arrays import namespace, summary
 from ._arrays.types import BiasGradT, InputGradT, WeightGradT
 from ._math import checks
@@ -95,3 +96,11 @@ class Gradients(NamedTuple, Generic[InputGradT, WeightGradT, BiasGradT]):
 
 def _parts(grads: Gradients[Any, Any, Any]) -> tuple[Any, Any, Any]:
     return grads.dX, grads.dW, grads.dB
+
+
+def _no_attribute(grads: object, name: str) -> NoReturn:
+    raise _foreign_names.no_attribute("Gradients", name, _foreign_names.GRADIENTS)
+
+
+# Not in the class: to type checkers every name would be one that it has.
+Gradients.__getattr__ = _no_attribute  # type: ignore[attr-defined]

@@ -52,6 +52,12 @@ SENTENCES = {
         "has (3, 4): W seems to be in (S, C) order, like the weight of torch.nn.Linear: pass W.T, or use "
         "FullyConnected.from_torch(linear)",
     ),
+    "targets that were broadcast": (
+        lambda: fc.backward(np.zeros((7, 4)), np.zeros((4, 1)), np.zeros((7, 1)) - np.zeros(7)),
+        ValueError,
+        "backward: axis s (output features): dY has 7, W has 1; dY has shape (7, 7), W must be (C, S), has (4, 1): "
+        "Y minus targets of shape (N,) is (N, N): give the targets a second axis, such as T[:, None]",
+    ),
     "B as a number": (
         lambda: fc.forward(np.zeros((7, 4)), np.zeros((4, 3)), np.zeros(())),
         ValueError,

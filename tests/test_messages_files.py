@@ -81,7 +81,7 @@ def test_sentences_about_results(backend, tmp_path, call, sentence):
             ValueError,
             "{folder}/X.npy: has 1000 bytes, its header requires 4928: the file is truncated",
         ),
-        (open_without_dask, ImportError, "chunked arrays need Dask: pip install 'dask[array]'"),
+        (open_without_dask, ImportError, "chunked arrays need Dask: pip install 'dask[array]' threadpoolctl"),
         (
             open_hdf5_without_a_name,
             ValueError,

@@ -497,3 +497,13 @@ def test_headers_of_three_versions_are_read(tmp_path):
         assert header(ROWS, version)[0] == ROWS.shape
         assert header(np.zeros(2, [("é", "f8")]), version).dtype.names == ("é",)
     assert header(np.zeros(2, [("€", "f8")]), (3, 0)).dtype.names == ("€",)
+
+
+def test_a_path_that_leads_nowhere_is_answered_with_the_one_that_was_meant(backend, tmp_path):
+    np.save(tmp_path / "embeddings.npy", np.zeros(3))
+    with refused(FileNotFoundError, "no such file or folder", f"did you mean {tmp_path / 'embeddings.npy'}?"):
+        fc.open_array(tmp_path / "embedings.npy")
+    with refused(FileNotFoundError, "no such file or folder", os.path.expanduser("~/no.npy")):
+        fc.open_array("~/no.npy")
+    with pytest.raises(FileNotFoundError, match=r"no such file or folder$"):
+        fc.open_array(tmp_path / "none" / "x.npy")

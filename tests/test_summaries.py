@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,14 @@ def test_a_notebook_shows_tables(backend):
         assert [fact for fact in facts if fact not in page] == []
     assert "dB" not in grads._repr_html_()
     assert "sizes that differ" in fc.testing.check_backend(np)._repr_html_()
+
+
+@pytest.mark.parametrize("name", _foreign_names.GRADIENTS)
+def test_gradients_under_other_names(backend, name):
+    layer = fc.FullyConnected(backend.asarray(np.ones((3, 2))), None)
+    grads = layer.backward(backend.asarray(np.ones((4, 3))), backend.asarray(np.ones((4, 2))))
+    with pytest.raises(AttributeError, match=re.escape(_foreign_names.GRADIENTS[name])):
+        getattr(grads, name)
 
 
 @pytest.mark.parametrize("name", _foreign_names.ATTRIBUTES)

@@ -239,3 +239,21 @@ def test_a_process_that_is_killed_while_it_saves_leaves_the_file_that_was(tmp_pa
     assert path.read_bytes() == before
     fc.FullyConnected(2 * W, B).save(path)  # what the killed process left is in the way of no later save
     np.testing.assert_array_equal(fc.FullyConnected.load(path).W, 2 * W)
+
+
+@pytest.mark.only("dask.array")
+@pytest.mark.needs("other_sources")
+def test_lazy_weights_are_computed_in_one_pass_and_not_before_the_path_is_known_to_be_good(backend, tmp_path):
+    import dask
+
+    calls = []
+    rows = dask.delayed(lambda: calls.append(1) or np.ones((4, 2)))()
+    X = backend.xp.from_delayed(rows, (4, 2), float)
+    layer = fc.FullyConnected(fc.grad_weight(X, X), X.sum(axis=0))
+    for path in (tmp_path / "none" / "layer.npz", tmp_path / "layer.txt", tmp_path):
+        with pytest.raises((OSError, ValueError)):
+            layer.save(path)
+    assert calls == []
+    layer.save(tmp_path / "layer.npz")
+    assert calls == [1]
+    np.testing.assert_array_equal(fc.FullyConnected.load(tmp_path / "layer.npz").B, [4.0, 4.0])

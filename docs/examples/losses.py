@@ -28,7 +28,10 @@ def logistic(Y, T, weight=None):
 
 
 def cross_entropy(Y, labels, weight=None):
-    """Return the softmax cross-entropy of the logits Y, and dY; labels are integers from 0 to S - 1, (N,)."""
+    """Return the softmax cross-entropy of the logits Y, and dY; labels are integers from 0 to S - 1, (N,).
+
+    A label that is none of these makes the loss NaN.
+    """
     if labels.dtype.kind not in "iu":
         raise TypeError(f"labels have dtype {labels.dtype}, must be integers from 0 to {Y.shape[1] - 1}")
     xp = array_namespace(Y)
@@ -37,7 +40,8 @@ def cross_entropy(Y, labels, weight=None):
     e = xp.exp(Z)  # used for the loss and for dY
     total = xp.sum(e, axis=1, keepdims=True)
     target = (labels[:, None] == xp.arange(Y.shape[1])).astype(Z.dtype)
-    losses = xp.log(total)[:, 0] - xp.sum(target * Z, axis=1)
+    known = (labels >= 0) & (labels < Y.shape[1])
+    losses = xp.where(known, xp.log(total)[:, 0] - xp.sum(target * Z, axis=1), np.nan)
     return mean(losses, e / total - target, weight)
 
 
@@ -65,6 +69,8 @@ def cross_entropy_rows(Y, labels, weight):
 
     labels is (N, 1); weight is a number, 1/N for the mean, or (N, 1) with a sum of 1.
     """
+    if labels.size and (labels.min() < 0 or labels.max() >= Y.shape[1]):
+        raise ValueError(f"labels go from {labels.min()} to {labels.max()}, must be from 0 to {Y.shape[1] - 1}")
     result = np.empty((len(Y), Y.shape[1] + 1), np.result_type(Y.dtype, np.float32))
     p, losses = result[:, :-1], result[:, -1:]  # views
     np.subtract(Y, Y.max(axis=1, keepdims=True), out=p, dtype=p.dtype)

@@ -95,7 +95,7 @@ class Memory:
         """Return the sizes of what a function returns."""
         name = getattr(function, "__name__", "")
         if name in ("getter", "getter_nofancy", "getter_inline", "getitem") and len(args) > 1:
-            return self._part(args[0], args[1])
+            return self._part(args[0], args[1], small_copied=function.__module__ == "dask.array.chunk")
         if name == "getitem_variadic":
             return self._part(args[0], args[1:])
         if name in ("concatenate3", "concatenate_axes"):
@@ -134,7 +134,8 @@ class Memory:
         widest = max((block.shape[-1] for block in blocks if block.shape), default=0)
         self.widest = max(self.widest, rows * widest * max(4, blocks[0].dtype.itemsize))
 
-    def _part(self, array: Any, index: Any) -> Any:
+    def _part(self, array: Any, index: Any, small_copied: bool = False) -> Any:
+        """Return a part of an array, which Dask copies in places if it is at most half of it."""
         if (isinstance(index, tuple) and any(isinstance(part, Block) for part in index)) or isinstance(index, Block):
             return self._unknown(operator.getitem, [array]) if isinstance(array, Block) else None
         if isinstance(array, (tuple, list, dict)):
@@ -143,7 +144,8 @@ class Memory:
         if isinstance(array, Block):
             self.cut |= not array.of_source and shape[:1] < array.shape[:1]
             basic = all(isinstance(part, (int, np.integer, slice, type(None), type(...))) for part in _tuple(index))
-            return Block(shape, array.dtype, self, base=array if basic else None, of_source=array.of_source)
+            view = basic and not (small_copied and 2 * math.prod(shape) <= math.prod(array.shape))
+            return Block(shape, array.dtype, self, base=array if view else None, of_source=array.of_source)
         first = _tuple(index)[0] if shape and isinstance(index, (tuple, slice)) else None
         return self._read(array, shape, first.start or 0 if isinstance(first, slice) else 0)
 

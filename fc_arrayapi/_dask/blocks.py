@@ -25,7 +25,7 @@ def dask_array() -> Any:
     try:
         import dask.array
     except ImportError:
-        raise ImportError("chunked arrays need Dask: pip install 'dask[array]'") from None
+        raise ImportError("chunked arrays need Dask: pip install 'dask[array]' threadpoolctl") from None
     return dask.array
 
 

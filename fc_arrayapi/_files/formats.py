@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -116,7 +117,20 @@ def _split(path: str) -> tuple[str, str]:
             file = "::".join(parts[:count])
             if exists(file):
                 return file, "::".join(parts[count:])
-    raise FileNotFoundError(f"{path}: no such file or folder" + (f": {parts[0]}" if len(parts) > 1 else ""))
+    what = f": {parts[0]}" if len(parts) > 1 else ""
+    raise FileNotFoundError(f"{path}: no such file or folder{what}{_meant(parts[0])}")
+
+
+def _meant(path: str) -> str:
+    """Write which path may have been meant by one that leads nowhere."""
+    if path.startswith("~"):
+        return f": a shell writes out ~, Python does not: pass {os.path.expanduser(path)!r}"
+    folder, name = os.path.split(path)
+    try:
+        close = difflib.get_close_matches(name, os.listdir(folder or "."), 1, 0.75)
+    except OSError:
+        close = []
+    return f": did you mean {os.path.join(folder, close[0])}?" if close else ""
 
 
 def _npy(where: Path, name: str, bfloat16: bool) -> Source:

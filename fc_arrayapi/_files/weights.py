@@ -90,16 +90,20 @@ def save_weights(path: AnyPath, W: Array, B: Array | None, storage_options: Mapp
                 f"{name} has dtype {dtype}; {ending} files hold {', '.join(form.dtypes)}: {other}"
                 f'convert the layer first, for example layer.astype("float32")'
             )
+    if target is not None and not target.parent.is_dir():
+        raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist: create it first")
+    if target is not None and kind_at(target) not in (None, FILE):
+        raise FileExistsError(f"{target}: is {kind_at(target)}, and weights are written to {FILE}: move it away")
+    if any(map(namespace.is_lazy, arrays.values())):
+        from .._dask.compute import compute
+
+        arrays = dict(zip(arrays, compute(*arrays.values()), strict=True))  # in one pass
     host = {name: _native(namespace.to_bits(array)) for name, array in arrays.items()}
     if target is None:
         from .object_files import write_file  # here, since it takes a tenth of the package's import time
 
         write_file(url, storage_options, lambda file: form.write(file, host))
         return
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist: create it first")
-    if kind_at(target) not in (None, FILE):
-        raise FileExistsError(f"{target}: is {kind_at(target)}, and weights are written to {FILE}: move it away")
     with atomic_write(target) as file:
         form.write(file, host)
 

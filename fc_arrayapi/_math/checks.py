@@ -260,6 +260,8 @@ def _features_hint(name: str, array: Array, W: Array, axis: int, other: Array | 
             "or use FullyConnected.from_torch(linear)"
         )
         return turned if other is None else f"{turned}; or X and dY are exchanged"
+    if name == "dY" and expected == 1 and tuple(array.shape) == (size, size):
+        return "Y minus targets of shape (N,) is (N, N): give the targets a second axis, such as T[:, None]"
     nothing = "nothing broadcasts: " if 1 in (size, expected) else ""
     return f"{nothing}give {name} {counted(expected, 'feature')}, or W {counted(size, ('row', 'column')[axis])}"
 

@@ -34,9 +34,10 @@ def einsum(
     """
     try:
         xp, equation, step, plain = _READY[subscripts, *[(type(x), x.dtype, x.ndim) for x in operands]]
-        if plain is not None and not plain(*operands):
-            raise TypeError  # _prepared names the operand
+        known = plain is None or plain(*operands)
     except (AttributeError, KeyError, TypeError):
+        known = False
+    if not known:  # after the handler, so that no error below has a KeyError before it
         if any(map(namespace.is_lazy, operands)):
             return NotImplemented
         operands, xp, equation, step = _prepared(subscripts, operands)

@@ -34,9 +34,10 @@ def einsum_backward(subscripts: str, operands: tuple[Array, ...], dY: Array, wan
         xp, equation, with_dY, program, plain = _READY[
             subscripts, wanted, *[(type(x), x.dtype, x.ndim) for x in arrays]
         ]
-        if plain is not None and not plain(*arrays):
-            raise TypeError  # `prepare` names the array
+        known = plain is None or plain(*arrays)
     except (AttributeError, KeyError, TypeError, RuntimeError):  # the last one by a closed file of h5py
+        known = False
+    if not known:  # after the handler, so that no error below has a KeyError before it
         if any(map(namespace.is_lazy, arrays)):
             return NotImplemented
         xp, equation, with_dY = prepare(subscripts, arrays)

@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 def _meant(word: str, choices: Iterable[str]) -> str:
     choices = list(choices)
-    close = difflib.get_close_matches(word, choices, 1, 0.5)
+    close = difflib.get_close_matches(word, choices, 1, 0.6)
     return f"did you mean {close[0]}?" if close else f"choose one of {', '.join(choices)}"
 
 
@@ -141,7 +141,9 @@ def _add_batch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", default="", help="the name of the layer in a file of a whole model")
     parser.add_argument("--layout", choices=list(weights.LAYOUTS), help="whose names W and B have (default: W and B)")
     parser.add_argument("--dtype", help="convert each block of X and dY, for example to float32")
-    parser.add_argument("--rows", type=int, help="rows in a block (default: up to 8192, fewer where they are wide)")
+    parser.add_argument(
+        "--rows", type=int, help="rows in a block (default: up to 8192, fewer of wide rows, more of narrow ones)"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="compute on a dask.distributed cluster")
     parser.add_argument("--threads", type=int, help="threads on this machine (default: one per core)")
 
