@@ -213,7 +213,7 @@ def _kept_by_allocator(largest: int, most: int, go_on: int) -> int:
     """
     if largest > 2**25:
         return 0
-    share = 1.0 if largest > 2**24 and most >= 2 * largest else min(1.0, go_on / 32)
+    share = 1.0 if largest > 2**24 and most >= 2 * largest else min(1.0, go_on / 48)
     return int(share * largest * 3 / 2)
 
 
