@@ -193,10 +193,13 @@ def test_an_unknown_number_of_features_is_refused(backend):
             call()
 
 
+@pytest.mark.parametrize("small", [False, True])
 @pytest.mark.parametrize("needs", [("dW",), ("dW", "dB")], ids=str)
 @pytest.mark.parametrize("blocks", [2, 3, 128, 200])
-def test_the_tree_holds_few_terms(backend, blocks, needs):
-    """With one thread at most log2(blocks) + 2 parts of dW are alive: what the documentation promises."""
+def test_the_tree_holds_few_terms(backend, monkeypatch, blocks, needs, small):
+    """With one thread at most log2(blocks) + 2 parts of dW are alive, and somewhat more where they are small."""
+    if not small:
+        monkeypatch.setattr("fc_arrayapi._dask.blockwise.SMALL_TERM", 0)
     import dask
     from dask.callbacks import Callback
 
@@ -213,10 +216,21 @@ def test_the_tree_holds_few_terms(backend, blocks, needs):
     with dask.config.set(scheduler="synchronous"), CountTerms():
         result = fc.compute(grads)[0].dW
     np.testing.assert_allclose(result, numbers(2 * blocks, 6).T @ numbers(2 * blocks, 5), rtol=1e-12, atol=1e-12)
-    assert 1 <= max(alive) <= np.log2(blocks) + 2
+    assert 1 <= max(alive) <= (8 * np.ceil(np.log2(blocks) / 3) + 2 if small else np.log2(blocks) + 2)
 
 
-def test_the_tree_holds_few_terms_of_several_batch_axes_too(backend):
+@pytest.mark.parametrize("blocks", [2, 5, 8, 9, 63, 100])
+def test_small_terms_are_added_in_the_same_order_by_fewer_tasks(backend, monkeypatch, rng, blocks):
+    x, dy = (backend.asarray(rng.random((2 * blocks, k), dtype="float32"), chunks=(2, k)) for k in (6, 5))
+    few = fc.backward(x, W.astype("float32"), dy, needs=("dW", "dB"))
+    monkeypatch.setattr("fc_arrayapi._dask.blockwise.SMALL_TERM", 0)
+    many = fc.backward(x, W.astype("float32"), dy, needs=("dW", "dB"))
+    assert fc.plan(few).tasks < fc.plan(many).tasks or blocks == 2
+    for ours, pairs in zip(fc.compute(few)[0][1:], fc.compute(many)[0][1:], strict=True):
+        np.testing.assert_array_equal(ours, pairs)
+
+
+def test_the_tree_holds_few_terms_of_several_batch_axes_too(backend, monkeypatch):
     import dask
     from dask.callbacks import Callback
 
@@ -227,6 +241,7 @@ def test_the_tree_holds_few_terms_of_several_batch_axes_too(backend):
             terms = [value for value in state["cache"].values() if getattr(value, "shape", ())[:2] == (6, 5)]
             alive.append(len(terms))
 
+    monkeypatch.setattr("fc_arrayapi._dask.blockwise.SMALL_TERM", 0)
     x, dy = (backend.asarray(numbers(16, 8, 2, last), chunks=(1, 1, 2, last)) for last in (6, 5))
     dW = fc.grad_weight(x, dy)
     with dask.config.set(scheduler="synchronous"), CountTerms():

@@ -7,6 +7,7 @@ both work with ``array.query-planning`` on and off, and building the graph compu
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,9 @@ from .._arrays import namespace
 from .._arrays.namespace import Array
 from .blocks import dask_array, one_block
 from .unify_chunks import Operand, align
+
+# One task adds this many terms of the tree of pairs where each has few numbers: a task costs 0.1 ms.
+TERMS, SMALL_TERM = 8, 2**15
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Ou
     -------
     tuple of dask arrays
         Indices of an output keep their chunks. The blocks of any other index are summed as a tree of pairs:
-        one thread holds at most log2(blocks) + 2 terms.
+        one thread holds at most log2(blocks) + 2 terms, or 8 log8(blocks) of those up to 32,768 numbers.
 
     Raises
     ------
@@ -105,7 +109,8 @@ def _sum_of_terms(
         align_arrays=False,
         meta=meta,
     )
-    # One index after the other: over k indices at once, a node of Dask's tree holds 2**k terms.
+    joined = TERMS if _term_size(operands, output) <= SMALL_TERM else 2
+    # One index after the other: over k indices at once, a node of Dask's tree holds terms to the power of k.
     for axis in range(len(output), len(index)):
         terms = da.reduction(
             terms,
@@ -114,11 +119,22 @@ def _sum_of_terms(
             axis=axis,
             keepdims=True,
             concatenate=False,
-            split_every=2,
+            split_every=joined,
             dtype=meta.dtype,
             meta=meta,
         )
     return terms, index
+
+
+def _term_size(operands: Sequence[Operand], output: tuple[str, ...]) -> float:
+    """Return the numbers in a block of the sum; in those of other outputs of the same tasks are no more."""
+    sizes = {
+        label: max(sizes, default=0)
+        for operand in operands
+        for label, sizes in zip(operand.index, operand.array.chunks, strict=True)
+    }
+    # An index that no operand has, such as the queries of per_sample_dots, is taken for a long one.
+    return math.prod(float(sizes.get(label, math.inf)) for label in output)
 
 
 def _finished(terms: Array, index: Sequence[str], output: Output, meta: Array, part: int | None) -> Array:
@@ -166,14 +182,18 @@ def _keep(term: Any, axis: Any = None, keepdims: Any = None) -> Any:
 
 
 def _add(terms: Any, axis: Any = None, keepdims: Any = None) -> Any:
-    """Add terms in nested lists, one level for each axis; a term may be a tuple of arrays."""
+    """Add terms in nested lists, one level for each axis, neighbours first; a term may be a tuple of arrays."""
     if not isinstance(terms, list):
         return terms
-    total = _add(terms[0])
-    for other in terms[1:]:
-        term = _add(other)
-        total = tuple(map(operator.add, total, term)) if isinstance(term, tuple) else total + term
-    return total
+    terms = [_add(term) for term in terms]
+    while len(terms) > 1:
+        pairs = [_add_two(*terms[k : k + 2]) for k in range(0, len(terms) - 1, 2)]
+        terms = pairs + terms[2 * len(pairs) :]
+    return terms[0]
+
+
+def _add_two(first: Any, second: Any) -> Any:
+    return tuple(map(operator.add, first, second)) if isinstance(first, tuple) else first + second
 
 
 def _finish(total: Any, part: int | None, dtype_of_sum: Any) -> Array:
