@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from .columns import Column
+from .mapped import mapped_file
 from .source import cross
 
 # What comes before the messages in a file; a stream is messages alone.
@@ -42,7 +43,7 @@ class ArrowColumn(Column):
         return 1 if cross(borders, rows, start) else 0
 
     def _open(self, pyarrow: Any) -> Any:
-        with pyarrow.memory_map(str(self.path)) as file:
+        with self._bytes(pyarrow) as file:
             self._is_file = file.read(len(_MAGIC)) == _MAGIC
             if not self._is_file:
                 file.seek(0)
@@ -56,8 +57,12 @@ class ArrowColumn(Column):
                 raise ValueError("its end lists other record batches than it has")
             return reader.schema
 
+    def _bytes(self, pyarrow: Any) -> Any:
+        """Return the file to be read, mapped once in a process: a new mapping has no pages."""
+        return pyarrow.BufferReader(pyarrow.py_buffer(mapped_file(self.path, self._state)))
+
     def _reader(self, pyarrow: Any) -> Any:
-        file = pyarrow.memory_map(str(self.path))
+        file = self._bytes(pyarrow)
         options = None
         if self.whole_units:  # other columns are not decompressed; these are views if nothing is compressed
             plain = pyarrow.ipc.open_file(file) if self._is_file else pyarrow.ipc.open_stream(file)
