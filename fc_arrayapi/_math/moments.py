@@ -91,8 +91,8 @@ def _sums(xp: Namespace, arrays: tuple[Array, ...], has_T: bool, dtype: Any) -> 
 
 
 def rows_of_run(elements: int, C: int) -> int:
-    """Return the rows of a run: 4 MiB in float64, and at least C, so that adding (C, C) takes little time."""
-    return max(rows_cast_at_once(2 * elements), C)
+    """Return the rows of a run: 8 MiB in float64, and at least C, so that adding (C, C) takes little time."""
+    return max(rows_cast_at_once(elements), C)
 
 
 def _cast(xp: Namespace, dtype: Any, array: Array) -> Array:
