@@ -219,6 +219,12 @@ def test_the_tree_holds_few_terms(backend, monkeypatch, blocks, needs, small):
     assert 1 <= max(alive) <= (8 * np.ceil(np.log2(blocks) / 3) + 2 if small else np.log2(blocks) + 2)
 
 
+def test_moments_of_many_features_are_no_small_terms(backend):
+    """All sums of a block are one term, and n, the first one, is a single number."""
+    few, many = (fc.moments(backend.asarray(numbers(64, C), chunks=(2, C))) for C in (16, 200))
+    assert fc.plan(tuple(few)).tasks < fc.plan(tuple(many)).tasks
+
+
 @pytest.mark.parametrize("blocks", [2, 5, 8, 9, 63, 100])
 def test_small_terms_are_added_in_the_same_order_by_fewer_tasks(backend, monkeypatch, rng, blocks):
     x, dy = (backend.asarray(rng.random((2 * blocks, k), dtype="float32"), chunks=(2, k)) for k in (6, 5))

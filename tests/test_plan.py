@@ -247,12 +247,13 @@ def test_the_workers_of_the_current_client_set_the_limit(backend):
     X, W = da.ones((2**20, 8), chunks=(2**18, 8)) + 1, np.ones((8, 4))
     Y = fc.forward(X, W)
     with Client(n_workers=1, threads_per_worker=3, memory_limit="20MiB", processes=False, dashboard_address=None):
-        plan = fc.plan(Y)
-        assert plan.threads == 3
-        [warning] = plan.warnings
-        assert lacks(warning, "3 threads", "a worker has 20 MiB", "X.rechunk") == []
-        with pytest.raises(ValueError, match=r"a worker has 20 MiB: .*X.rechunk"):
-            fc.compute(Y)
+        for lazy, advice in ((fc.grad_weight(X, Y), "X.rechunk"), (Y, "fc.store")):
+            plan = fc.plan(lazy)
+            assert plan.threads == 3
+            [warning] = plan.warnings
+            assert lacks(warning, "3 threads", "a worker has 20 MiB", advice) == []
+            with pytest.raises(ValueError, match=rf"a worker has 20 MiB: .*{advice}"):
+                fc.compute(lazy)
 
 
 @dask_only

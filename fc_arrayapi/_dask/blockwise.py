@@ -69,7 +69,8 @@ def contract(func: Callable[..., Any], operands: Sequence[Operand], *outputs: Ou
     operands = align([_one_index_an_axis(position, operand, operands) for position, operand in enumerate(operands)])
     made = func(*(operand.array._meta for operand in operands))
     metas = made if len(outputs) > 1 else (made,)
-    terms, index = _sum_of_terms(func, operands, outputs[0].index, metas[0])
+    joined = TERMS if _term_size(operands, outputs) <= SMALL_TERM else 2
+    terms, index = _sum_of_terms(func, operands, outputs[0].index, metas[0], joined)
     if len(outputs) == 1 and len(index) == len(outputs[0].index) and outputs[0].dtype in (None, metas[0].dtype):
         return (terms,)
     return tuple(
@@ -84,9 +85,9 @@ def in_dtype(func: Callable[..., Array], dtype: Any, *blocks: Array) -> Array:
 
 
 def _sum_of_terms(
-    func: Callable[..., Any], operands: Sequence[Operand], output: tuple[str, ...], meta: Array
+    func: Callable[..., Any], operands: Sequence[Operand], output: tuple[str, ...], meta: Array, joined: int
 ) -> tuple[Array, tuple[str, ...]]:
-    """Apply `func` to the blocks and sum over blocks; return this array and the index of each axis.
+    """Apply `func` to the blocks and sum over blocks, `joined` terms in a task; return this and the index of each axis.
 
     Its blocks are the values that `func` returns, of any shape: only `_finish` looks into them.
     """
@@ -109,7 +110,6 @@ def _sum_of_terms(
         align_arrays=False,
         meta=meta,
     )
-    joined = TERMS if _term_size(operands, output) <= SMALL_TERM else 2
     # One index after the other: over k indices at once, a node of Dask's tree holds terms to the power of k.
     for axis in range(len(output), len(index)):
         terms = da.reduction(
@@ -126,15 +126,17 @@ def _sum_of_terms(
     return terms, index
 
 
-def _term_size(operands: Sequence[Operand], output: tuple[str, ...]) -> float:
-    """Return the numbers in a block of the sum; in those of other outputs of the same tasks are no more."""
+def _term_size(operands: Sequence[Operand], outputs: Sequence[Output]) -> float:
+    """Return how many numbers the sum of a block has, in all outputs together; nan if sizes are unknown."""
     sizes = {
         label: max(sizes, default=0)
         for operand in operands
         for label, sizes in zip(operand.index, operand.array.chunks, strict=True)
     }
-    # An index that no operand has, such as the queries of per_sample_dots, is taken for a long one.
-    return math.prod(float(sizes.get(label, math.inf)) for label in output)
+    return sum(
+        math.prod(float(output.lengths.get(label, sizes.get(label, math.inf))) for label in output.index)
+        for output in outputs
+    )
 
 
 def _finished(terms: Array, index: Sequence[str], output: Output, meta: Array, part: int | None) -> Array:
