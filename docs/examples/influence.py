@@ -18,7 +18,10 @@ def most_influential(X, dY, query, query_dY, k=10):
 
 
 def softmax_gradient(Y, labels):
-    """Return dY of the cross entropy of each row; NumPy arrays, or Dask arrays with equal blocks of rows."""
+    """Return dY of the cross entropy of each row; NumPy arrays, or Dask arrays with equal blocks of rows.
+
+    labels are integers from 0 to S - 1; of another the gradient has no target.
+    """
     Y = Y.astype("float32")
     exponentials = np.exp(Y - Y.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True) - (labels[:, None] == np.arange(Y.shape[1]))
