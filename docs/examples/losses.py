@@ -30,7 +30,7 @@ def logistic(Y, T, weight=None):
 def cross_entropy(Y, labels, weight=None):
     """Return the softmax cross-entropy of the logits Y, and dY; labels are integers from 0 to S - 1, (N,).
 
-    A label that is none of these makes the loss NaN.
+    A label that is none of these makes the loss infinite.
     """
     if labels.dtype.kind not in "iu":
         raise TypeError(f"labels have dtype {labels.dtype}, must be integers from 0 to {Y.shape[1] - 1}")
@@ -40,8 +40,8 @@ def cross_entropy(Y, labels, weight=None):
     e = xp.exp(Z)  # used for the loss and for dY
     total = xp.sum(e, axis=1, keepdims=True)
     target = (labels[:, None] == xp.arange(Y.shape[1])).astype(Z.dtype)
-    known = (labels >= 0) & (labels < Y.shape[1])
-    losses = xp.where(known, xp.log(total)[:, 0] - xp.sum(target * Z, axis=1), np.nan)
+    known = (labels >= 0) & (labels < Y.shape[1])  # of another label the loss is infinite
+    losses = (xp.log(total)[:, 0] - xp.sum(target * Z, axis=1)) / known
     return mean(losses, e / total - target, weight)
 
 
