@@ -36,7 +36,5 @@ def call(function: str, array: Array, name: str, argument: Any = None) -> str:
 def to_numbers(array: Array, name: str, integers: str = "int64") -> str:
     """Write the call that converts an array to a dtype that is computed with: floats stay floats."""
     own = dtype_name(array.dtype)
-    if own == "object":
-        return f"make numbers of it first: {in_code(name)}.astype('float32'), or numpy.stack({in_code(name)}) of rows"
     whole = own.startswith(("bool", "int", "uint", "datetime", "timedelta"))
     return f"convert it first, for example {call('astype', array, name, integers if whole else 'float32')}"
