@@ -123,3 +123,13 @@ def test_a_target_of_another_shape_is_refused_and_not_broadcast(loss):
 def test_labels_that_are_no_integers_are_refused():
     with pytest.raises(TypeError, match="labels have dtype float64, must be integers from 0 to 2"):
         of_the_examples().cross_entropy(np.ones((6, 3)), np.ones(6))
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_noticed(label):
+    losses, Y, labels = of_the_examples(), np.ones((4, 3), "float32"), np.asarray([0, 1, 2, label])
+    with np.errstate(divide="ignore"):
+        assert losses.cross_entropy(Y, labels)[0] == np.inf
+    assert np.isfinite(losses.cross_entropy(Y, labels % 3)[0])
+    with pytest.raises(ValueError, match=rf"labels go from .*{label}.*, must be from 0 to 2"):
+        losses.cross_entropy_rows(Y, labels[:, None], 0.25)

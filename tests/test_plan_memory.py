@@ -83,7 +83,9 @@ def test_a_pass_takes_the_memory_that_was_planned(backend, tmp_path, name):
 
     # Threads that wait for others hold less in one pass and a block more in another.
     ratios = [measured()]
-    while len(ratios) < 5 and not (statistics.median(ratios) <= 1 and max(ratios) >= 0.6):
-        ratios.append(measured())
+    if not 0.6 <= ratios[0] <= 1:
+        ratios += [measured(), measured()]
     assert statistics.median(ratios) <= 1
+    while max(ratios) < 0.6 and len(ratios) < 5:  # the plan is of the most that a pass may take
+        ratios.append(measured())
     assert max(ratios) >= 0.6
