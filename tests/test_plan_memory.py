@@ -36,7 +36,7 @@ def watch():
     while not done.wait(0.002):
         seen.append((memory("RssAnon"), memory("VmData")))
 
-thread = threading.Thread(target=watch)
+thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 
 # What a first pass takes once: imports, threads, and a buffer of BLAS for each of them.

@@ -21,6 +21,8 @@ from .one_task import Steps
 
 # What a reader holds beside a block comes from several threads, and the allocator keeps some of it.
 KEPT_BY_READERS = 1.75
+# glibc maps larger blocks by themselves; smaller ones it cuts from heaps, which keep what is freed.
+MAPPED_BYTES = 2**25
 PRIMES = (3, 5, 7, 11, 13, 17, 19, 23)
 # Functions of these modules may be run on stand-ins; those of NumPy that read files are in dask.array alone.
 _KNOWN = re.compile(
@@ -64,6 +66,11 @@ class Block:
     def __del__(self) -> None:
         self.memory.take(-self.owned)
 
+    def give_up(self) -> None:
+        """Give the bytes to another block, which is written in the place of this one."""
+        self.memory.take(-self.owned)
+        self.owned = 0
+
     @property
     def nbytes(self) -> int:
         return math.prod(self.shape) * int(self.dtype.itemsize)
@@ -78,7 +85,8 @@ class Memory:
     """Counts the bytes of blocks that are there, and the most that there were; and what is read and computed."""
 
     def __init__(self) -> None:
-        self.now = self.most = self.largest = 0
+        self.now = self.most = 0
+        self.largest = 0  # of the blocks in heaps
         self.flops = self.elements = self.read = 0
         self.unknown: dict[str, None] = {}
         self.sources: dict[tuple[str, tuple[int, ...]], Read] = {}
@@ -89,7 +97,8 @@ class Memory:
     def take(self, nbytes: int) -> None:
         self.now += nbytes
         self.most = max(self.most, self.now)
-        self.largest = max(self.largest, nbytes)
+        if nbytes < MAPPED_BYTES:
+            self.largest = max(self.largest, nbytes)
 
     def call(self, function: Any, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         """Return the sizes of what a function returns."""
@@ -221,17 +230,22 @@ def run(task: Any, results: Mapping[Any, Any], memory: Memory) -> Any:
     function = task.func
     if isinstance(function, Steps):
         inner = dict(zip(function.inputs, (_value(arg, results, memory) for arg in task.args), strict=True))
-        result = None
-        for step, done in function.order:
-            result = inner[step.key] = (
-                run(step, inner, memory) if hasattr(step, "func") else _value(step, inner, memory)
-            )
+        for step, done, elementwise in function.order:
+            target = None if elementwise is None else elementwise.target(inner, done, owns_its_memory)
+            if target is not None:
+                inner[target].give_up()
+            inner[step.key] = run(step, inner, memory) if hasattr(step, "func") else _value(step, inner, memory)
             for key in done:
                 del inner[key]
-        return result
+        return inner[step.key]
     args = tuple(_value(arg, results, memory) for arg in task.args)
     options = {name: _value(arg, results, memory) for name, arg in (task.kwargs or {}).items()}
     return memory.call(function, args, options)
+
+
+def owns_its_memory(block: Any) -> bool:
+    """Say whether the numbers of a block are its own, as `in_place.owns_its_memory` does of arrays."""
+    return isinstance(block, Block) and block.base is None and block.dtype.kind == "f" and block.owned == block.nbytes
 
 
 def _value(arg: Any, results: Mapping[Any, Any], memory: Memory) -> Any:

@@ -13,6 +13,8 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .in_place import Elementwise, owns_its_memory
+
 Graph = Mapping[Any, Any]
 
 
@@ -106,15 +108,15 @@ class Steps:
 
     Parameters
     ----------
-    order : sequence of (task, keys)
-        The tasks, and the results that no later one takes.
+    order : sequence of (task, keys, Elementwise or None)
+        The tasks, the results that no later one takes, and what is known of elementwise tasks.
     inputs : sequence
         The keys of the values that it is called with.
     """
 
     __slots__ = ("inputs", "order")
 
-    def __init__(self, order: Sequence[tuple[Any, tuple[Any, ...]]], inputs: Sequence[Any]) -> None:
+    def __init__(self, order: Sequence[tuple[Any, tuple[Any, ...], Any]], inputs: Sequence[Any]) -> None:
         self.order, self.inputs = order, inputs
 
     @classmethod
@@ -136,14 +138,16 @@ class Steps:
         drops: list[tuple[Any, ...]] = [()] * len(order)
         for other, place in last_use.items():
             drops[place] += (other,)
-        return cls([(with_order(tasks[key]), done) for key, done in zip(order, drops, strict=True)], tuple(inputs))
+        steps = [(tasks[key], done) for key, done in zip(order, drops, strict=True)]
+        return cls([(with_order(task), done, Elementwise.of(task)) for task, done in steps], tuple(inputs))
 
     def __call__(self, *values: Any) -> Any:
         """Run the tasks and return the result of the last one."""
         results = dict(zip(self.inputs, values, strict=True))
         del values
-        for task, done in self.order:
-            result = results[task.key] = task(results)
+        for task, done, elementwise in self.order:
+            target = None if elementwise is None else elementwise.target(results, done, owns_its_memory)
+            results[task.key] = task(results) if target is None else elementwise(results, target)
             for key in done:
                 del results[key]
-        return result
+        return results[task.key]

@@ -189,8 +189,10 @@ def _simulate(
                 name = str(key[0] if isinstance(key, tuple) else key)
                 result, memory.unknown[name.rpartition("-")[0] or name] = None, None
             results[key] = result
-            go_on += isinstance(result, Block) and result.owned >= 2**20 and left[key] > 0 and key not in kept
-            extra = memory.most - memory.now + _kept_by_allocator(memory.largest, memory.most - before, go_on)
+            going_on = _owned(result) if left[key] and key not in kept else 0
+            go_on += going_on >= 2**20
+            full = going_on >= 2**24 or memory.most - before >= 2 * memory.largest > 2**25
+            extra = memory.most - memory.now + _kept_by_allocator(memory.largest, 48 if full else go_on)
             memory.largest = 0
             seconds = fixed + (memory.flops - flops) / flop_rate + (memory.elements + memory.read - passed) / byte_rate
             number += 1
@@ -206,15 +208,20 @@ def _simulate(
     return peak, at_peak, sum(result.held for result in results.values() if isinstance(result, Block))
 
 
-def _kept_by_allocator(largest: int, most: int, go_on: int) -> int:
-    """Return what stays of freed blocks in a thread's heaps of 64 MiB, of glibc; it maps larger blocks by themselves.
+def _owned(result: Any) -> int:
+    """Return the bytes of a result, or of the parts of one."""
+    parts = result if isinstance(result, tuple) else (result,)
+    return sum(part.owned for part in parts if isinstance(part, Block))
 
-    Where many blocks go on to other tasks, what is free comes to lie between what is not.
+
+def _kept_by_allocator(largest: int, go_on: int) -> int:
+    """Return what stays of freed blocks in a thread's heaps of 64 MiB, from the largest block in them.
+
+    Where many blocks go on to other tasks, or a few that fill a heap, what is free comes to lie between what is not.
     """
-    if largest > 2**25:
-        return 0
-    share = 1.0 if largest > 2**24 and most >= 2 * largest else min(1.0, go_on / 48)
-    return int(share * largest * 3 / 2)
+    if largest > 2**24:
+        return int(min(1.0, max(1 / 7, go_on / 48)) * largest * 7 / 4)
+    return int(min(1.0, go_on / 48) * largest * 3 / 2)
 
 
 def _of_rows(results: Mapping[Any, Any], memory: Memory) -> int:
