@@ -50,7 +50,9 @@ class Costs:
 NOTHING = Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0, [], False, ())
 
 
-def costs(collections: Sequence[Any], written: Sequence[bool], threads: int, on_cluster: bool = False) -> Costs:
+def costs(
+    collections: Sequence[Any], written: Sequence[bool], threads: int, on_cluster: bool = False, limit: float = 0
+) -> Costs:
     """Return the costs of computing collections in one pass.
 
     Parameters
@@ -63,6 +65,8 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int, on_
         Threads of a worker.
     on_cluster : bool
         The graph is not in the memory of the workers.
+    limit : float
+        Bytes to which the peak is compared: one that is far below is not looked at more closely.
     """
     from dask.core import flatten
     from dask.order import order
@@ -74,7 +78,8 @@ def costs(collections: Sequence[Any], written: Sequence[bool], threads: int, on_
     memory = Memory()
     priority = order(graph)
     peak, by_rows, held = _simulate(graph, priority, kept, threads, memory, TIMINGS[0])
-    for timing in TIMINGS[1:] if len(graph) <= LONG_GRAPH else ():
+    closely = len(graph) <= LONG_GRAPH and 2 * peak > limit
+    for timing in TIMINGS[1:] if closely else ():
         peak, by_rows, held = max((peak, by_rows, held), _simulate(graph, priority, kept, threads, Memory(), timing))
     sizes = [_bytes(x) for x in collections]
     in_blocks = [

@@ -59,7 +59,7 @@ def check_memory(collections: Sequence[Any], written: bool, limit: Any) -> None:
     most = limit_of(limit) if limit is not None else workers if on_cluster else None
     if most is None:
         return
-    found = costs(collections, [written] * len(collections), threads, on_cluster)
+    found = costs(collections, [written] * len(collections), threads, on_cluster, most)
     if found.peak > most:
         has = f"a worker has {size_text(most)}" if limit is None else f"memory_limit is {limit!r}"
         raise ValueError(f"{_too_large(found, threads, has)}: {rows_that_fit(found, most)}")
