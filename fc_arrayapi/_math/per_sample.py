@@ -139,7 +139,7 @@ def _of_grams(xp: Namespace, x: Array, d: Array, dB: bool) -> Array:
         gram = product(xp, x[:, some, :], turned_x, False)
         parts = (gram + 1 if dB else gram) * product(xp, d[:, some, :], turned_d, False)
         flat = xp.reshape(parts, (parts.shape[0], parts.shape[1] * t))
-        sums = sum_axes(xp, flat, (1,)), _squares(xp, flat, flat, False)
+        sums = sum_axes(xp, flat, (1,)), sum_axes(xp, flat * flat, (1,))
         total, squares = sums if total is None else (total + sums[0], squares + sums[1])
     values_known = library(xp).values_known
     if values_known is None or values_known(total):
