@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeAlias, overload
 
 import opt_einsum
 
+from . import _dask
 from ._arrays import namespace
 from ._arrays.namespace import is_lazy
 from ._arrays.types import ArrayT, StandardArray
-from ._dask import einsum as on_dask
 from ._math import einsum as in_memory
 from ._math.subscripts import from_interleaved, tensordot_subscripts
 
@@ -106,7 +106,7 @@ def einsum(
         return in_memory.write_into(out, subscripts, operands, optimize, memory_limit)
     result = in_memory.einsum(subscripts, operands, optimize, memory_limit)
     if result is NotImplemented:
-        return on_dask.einsum(subscripts, operands, optimize, memory_limit)
+        return _dask.einsum.einsum(subscripts, operands, optimize, memory_limit)
     return result
 
 

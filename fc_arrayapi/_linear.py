@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Unpack, overload
 
+from . import _dask
 from ._arrays.types import (
     ArrayT,
     Need,
@@ -18,7 +19,6 @@ from ._arrays.types import (
     StandardArray,
     SumOptions,
 )
-from ._dask import linear as on_dask
 from ._gradients import Gradients
 from ._math import linear as in_memory
 from ._math.checks import check_needs
@@ -69,7 +69,7 @@ def forward(X: ArrayT, W: StandardArray, B: StandardArray | None = None) -> Arra
            [ 3.5,  4.5, 10.5]])
     """
     Y: ArrayT = in_memory.forward(X, W, B)
-    return on_dask.forward(X, W, B) if Y is NotImplemented else Y
+    return _dask.linear.forward(X, W, B) if Y is NotImplemented else Y
 
 
 def grad_input(dY: ArrayT, W: StandardArray) -> ArrayT:
@@ -103,7 +103,7 @@ def grad_input(dY: ArrayT, W: StandardArray) -> ArrayT:
     array([[1., 2., 3.]])
     """
     dX: ArrayT = in_memory.grad_input(dY, W)
-    return on_dask.grad_input(dY, W) if dX is NotImplemented else dX
+    return _dask.linear.grad_input(dY, W) if dX is NotImplemented else dX
 
 
 def grad_weight(
@@ -146,7 +146,7 @@ def grad_weight(
            [42.]])
     """
     dW: ArrayT = in_memory.grad_weight(X, dY, sample_weight, acc_dtype=acc_dtype)
-    return on_dask.grad_weight(X, dY, sample_weight, acc_dtype=acc_dtype) if dW is NotImplemented else dW
+    return _dask.linear.grad_weight(X, dY, sample_weight, acc_dtype=acc_dtype) if dW is NotImplemented else dW
 
 
 def grad_bias(dY: ArrayT, *, sample_weight: StandardArray | None = None, acc_dtype: Any = None) -> ArrayT:
@@ -177,7 +177,7 @@ def grad_bias(dY: ArrayT, *, sample_weight: StandardArray | None = None, acc_dty
     array([4., 6.])
     """
     dB: ArrayT = in_memory.grad_bias(dY, sample_weight, acc_dtype=acc_dtype)
-    return on_dask.grad_bias(dY, sample_weight, acc_dtype=acc_dtype) if dB is NotImplemented else dB
+    return _dask.linear.grad_bias(dY, sample_weight, acc_dtype=acc_dtype) if dB is NotImplemented else dB
 
 
 @overload
@@ -259,5 +259,5 @@ def backward(
     needs = check_needs(needs)
     grads = in_memory.backward(X, W, dY, needs, acc_dtype, sample_weight)
     if grads is NotImplemented:
-        grads = on_dask.backward(X, W, dY, needs, acc_dtype, sample_weight)
+        grads = _dask.linear.backward(X, W, dY, needs, acc_dtype, sample_weight)
     return Gradients(*grads)

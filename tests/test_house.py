@@ -54,7 +54,8 @@ def modules_imported(name):
             whole = "/".join(part for part in path if part)
             for alias in node.names:
                 inner = f"{whole}/{alias.name}".strip("/")
-                yield inner if inner in FILES else whole if whole in FILES else f"{whole}/__init__".strip("/")
+                found = (name for name in (inner, f"{inner}/__init__", whole) if name in FILES)
+                yield next(found, f"{whole}/__init__".strip("/"))
 
 
 def test_every_file_is_in_a_wing():
