@@ -36,7 +36,7 @@ class Plan:
         task, which counts from 1,000 blocks on. Results that go to files count block by block,
         others as they are returned. Blocks of mapped files are views and do not count.
     seconds : float or None
-        The time that it takes, from a block read and a product made now; None without `measure`.
+        The time that it takes, from blocks read and a product made now; None without `measure`.
     warnings : tuple of str
         Reasons why the pass will be slow or fail, each with the call that avoids it.
     """
@@ -82,7 +82,7 @@ def plan(*results: Any, measure: bool = False) -> Plan:
         What `compute` takes; a mapping of paths to arrays, or a list of pairs, is what `store`
         takes. Values that are not lazy take nothing.
     measure : bool
-        Estimate the time too: one block is read and one product made on this machine, about 100 ms.
+        Estimate the time too: two blocks are read and a product made on this machine, some 100 ms.
 
     Returns
     -------

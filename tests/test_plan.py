@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 from helpers.assertions import lacks, nothing_computes
+from helpers.planned_passes import PASSES
 
 import fc_arrayapi as fc
 from fc_arrayapi._dask.block_sizes import KEPT_BY_READERS
@@ -156,6 +157,21 @@ def test_it_prints_as_a_table(backend, worker, tmp_path):
     assert lacks(lines[-1], "the system's cache") == []
     html = plan._repr_html_()
     assert lacks(html, "<table>", "<th>flops</th><td>68.7 GFLOP</td>") == []
+
+
+TIMED = ["training-512-64-float16-2", "from_zarr-compressed-1", "from_random_blocks-1024-2", "forward_to_file-512-64-2",
+         "moments-256-2"]  # fmt: skip
+
+
+@dask_only
+@pytest.mark.needs("the_disk")
+@pytest.mark.parametrize("name", TIMED)
+def test_the_time_is_measured_of_each_kind_of_pass(backend, tmp_path, name):
+    make, _ = PASSES[name]
+    results = make(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert 0.015 < fc.plan(results, measure=True).seconds < 60
+    assert sorted(tmp_path.iterdir()) == before  # what is written for it goes elsewhere
 
 
 @dask_only

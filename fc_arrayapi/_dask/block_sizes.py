@@ -88,6 +88,7 @@ class Memory:
         self.now = self.most = 0
         self.largest = 0  # of the blocks in heaps
         self.flops = self.elements = self.read = 0
+        self.work = 0  # flops, those in float64 twice
         self.unknown: dict[str, None] = {}
         self.sources: dict[tuple[str, tuple[int, ...]], Read] = {}
         self.widest = 0
@@ -137,6 +138,7 @@ class Memory:
         if cost is None:
             return
         self.flops += cost.flops
+        self.work += cost.flops * max(1, max(block.dtype.itemsize for block in blocks) // 4)
         self.take(cost.held)
         self.take(-cost.held)
         rows = max(math.prod(block.shape[:-1]) for block in blocks)

@@ -32,9 +32,12 @@ class Costs:
     tasks: int
     blocks: int
     flops: int
+    work: int  # those in float32 that take as long
     elements: int  # bytes that element by element steps go through
     bytes_read: int
     bytes_written: int
+    to_files: int  # part of them
+    blocks_written: int
     peak: int
     graph: int  # part of the peak that Dask's tasks take: it grows with the number of blocks
     fixed: int  # part of it that does not depend on the rows of a block
@@ -47,7 +50,7 @@ class Costs:
     unknown: tuple[str, ...]  # functions of which no size is known
 
 
-NOTHING = Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0, [], False, ())
+NOTHING = Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0, [], False, ())
 
 
 def costs(
@@ -97,9 +100,12 @@ def costs(
         tasks=sum(hasattr(task, "func") for task in graph.values()),
         blocks=max((read.blocks for read in sources), default=0),
         flops=memory.flops,
+        work=memory.work,
         elements=memory.elements,
         bytes_read=memory.read,
         bytes_written=sum(sizes),
+        to_files=sum(size for size, to_file in zip(sizes, written, strict=True) if to_file),
+        blocks_written=blocks,
         peak=peak + beside,
         graph=beside,
         fixed=peak - min(peak, by_rows),

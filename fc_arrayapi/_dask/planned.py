@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._arrays.numpy_kernels import HALVES
 from .._arrays.text import size_text
 from . import cluster, inspect
 from .pass_costs import NOTHING, Costs, costs
@@ -192,21 +193,53 @@ def _collections(results: Sequence[Any]) -> tuple[list[Any], list[bool]]:
 
 
 def _seconds(found: Costs, threads: int) -> float:
-    """Estimate the time of a pass from one block read, one product and one step over elements, each made now."""
+    """Estimate the time of a pass from what is measured now: a block read, a product, a step, memory and a file."""
+    import tempfile
+    from concurrent.futures import ThreadPoolExecutor
+
+    from dask.system import CPU_COUNT
+
     from .blas_threads import ONE_BLAS_THREAD
 
-    reading = 0.0
+    at_once = max(1, min(threads, CPU_COUNT, found.blocks))
+    reading: float = 0.0
     for read in found.sources:
-        if hasattr(read.array, "__getitem__"):
-            seconds = _time_of(lambda array=read.array, rows=read.rows: np.array(array[:rows], copy=True), 1)
-            reading += seconds / max(1, read.nbytes) * found.bytes_read * _share(found, read)
+        reading += _time_of_block(read) / max(1, read.nbytes) * found.bytes_read * _share(found, read)
     a, b = np.ones((1024, 512), np.float32), np.ones((512, 256), np.float32)
     elements = np.ones(2**20, np.float32)
-    with ONE_BLAS_THREAD:
-        flops = 2 * a.shape[0] * b.size / _time_of(lambda: a @ b)
-    step = _time_of(lambda: np.exp(elements)) / 2 / elements.nbytes
-    overhead = 0.015 + 4e-4 * found.tasks
-    return overhead + (found.flops / flops + found.elements * step + reading) / threads
+    with ONE_BLAS_THREAD, ThreadPoolExecutor(at_once) as pool:
+        # In all threads at once: cores share caches, memory, and their clock.
+        work = max(pool.map(lambda _: _time_of(lambda: a @ b), range(at_once))) / (2 * a.shape[0] * b.size)
+        step = max(pool.map(lambda _: _time_of(lambda: np.exp(elements)), range(at_once))) / 2 / elements.nbytes
+    writing = 0.0
+    if found.bytes_written > found.to_files:  # results in memory: blocks, which are then joined
+        fresh = _time_of(lambda: np.ones(2**23, np.float32)) / 2**25
+        writing += 2 * fresh * (found.bytes_written - found.to_files)
+    if found.to_files:
+        with tempfile.TemporaryFile() as file:
+            writing += _time_of(lambda: file.write(elements.data), 2) / elements.nbytes * found.to_files
+    overhead = 0.015 + 4e-4 * found.tasks + 8e-4 * found.blocks_written
+    return float(overhead + (found.work * work + found.elements * step + reading) / at_once + writing)
+
+
+def _time_of_block(read: Any) -> float:
+    """Read a block, or the next one, and cast it if it is of a half precision: to memory that is there."""
+    if not hasattr(read.array, "__getitem__"):  # what Dask makes, such as random numbers
+        few = np.empty(min(2**20, max(1, read.nbytes // 4)), np.float32)
+        random = np.random.default_rng(0).random
+        share: float = read.nbytes / few.nbytes
+        return share * _time_of(lambda: random(dtype=np.float32, out=few), 2)
+    there = np.ones((min(read.rows, read.array.shape[0]), *read.array.shape[1:]), read.array.dtype)
+    others = (slice(None),) * (there.ndim - 1)
+    seconds = math.inf
+    for start in (0, len(there)):  # the first block pays for what a library does once
+        rows = slice(start, start + len(there))
+        if rows.stop <= read.array.shape[0]:
+            seconds = min(seconds, _time_of(lambda rows=rows: np.copyto(there, read.array[rows, *others]), 1))
+    if there.dtype in HALVES:
+        some = there.reshape(-1)[: 2**20]
+        seconds += _time_of(lambda: some.astype(np.float32), 2) * there.size / max(1, some.size)
+    return seconds
 
 
 def _share(found: Costs, read: Any) -> float:
