@@ -257,3 +257,19 @@ def test_lazy_weights_are_computed_in_one_pass_and_not_before_the_path_is_known_
     layer.save(tmp_path / "layer.npz")
     assert calls == [1]
     np.testing.assert_array_equal(fc.FullyConnected.load(tmp_path / "layer.npz").B, [4.0, 4.0])
+
+
+def test_a_path_that_leads_nowhere_is_answered_with_the_one_that_was_meant(backend, tmp_path):
+    layer = fc.FullyConnected.init(3, 2)
+    layer.save(tmp_path / "weights.npz")
+    (tmp_path / "runs").mkdir()
+    with refused(FileNotFoundError, "no such file", f"did you mean {tmp_path / 'weights.npz'}?"):
+        fc.FullyConnected.load(tmp_path / "wieghts.npz")
+    with refused(FileNotFoundError, "no such file", os.path.expanduser("~/no.npz")):
+        fc.FullyConnected.load("~/no.npz")
+    with refused(FileNotFoundError, "does not exist", os.path.expanduser("~/no.npz")):
+        layer.save("~/no.npz")
+    with refused(FileNotFoundError, "does not exist", f"did you mean {tmp_path / 'runs'}?"):
+        layer.save(tmp_path / "rnus" / "weights.npz")
+    with refused(FileNotFoundError, "does not exist: create it first"):
+        layer.save(tmp_path / "other" / "weights.npz")

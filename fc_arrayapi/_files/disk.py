@@ -47,6 +47,27 @@ def url_of(path: AnyPath) -> str:
     return text if is_url(text) and not os.path.exists(text) else ""
 
 
+def meant(path: AnyPath) -> str:
+    """Write which path may have been meant by one that leads nowhere: what an error ends with."""
+    path = os.fsdecode(path)
+    if path.startswith("~"):
+        return f": a shell writes out ~, Python does not: pass {os.path.expanduser(path)!r}"
+    import difflib  # here, for errors alone
+
+    folder, name = os.path.split(path)
+    try:
+        close = difflib.get_close_matches(name, os.listdir(folder or "."), 1, 0.75)
+    except OSError:
+        close = []
+    return f": did you mean {os.path.join(folder, close[0])}?" if close else ""
+
+
+def no_folder(name: AnyPath, folder: Path) -> FileNotFoundError:
+    """Return the error of a target whose folder does not exist."""
+    advice = meant(name) if os.fsdecode(name).startswith("~") else f"{meant(folder)}: create it first"
+    return FileNotFoundError(f"{os.fsdecode(name)}: the folder {folder} does not exist{advice}")
+
+
 def kind_at(path: AnyPath, folder: int | None = None) -> str | None:
     """Return what lies at a path, without following a link: FILE, FOLDER, LINK or another kind; None for nothing."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from .._arrays.text import kind_of
 from .arrow import ArrowColumn
 from .converted import converted
-from .disk import url_of
+from .disk import meant, url_of
 from .hdf5 import Hdf5Dataset
 from .npy import NpyFile
 from .npz import npz_array
@@ -118,19 +117,7 @@ def _split(path: str) -> tuple[str, str]:
             if exists(file):
                 return file, "::".join(parts[count:])
     what = f": {parts[0]}" if len(parts) > 1 else ""
-    raise FileNotFoundError(f"{path}: no such file or folder{what}{_meant(parts[0])}")
-
-
-def _meant(path: str) -> str:
-    """Write which path may have been meant by one that leads nowhere."""
-    if path.startswith("~"):
-        return f": a shell writes out ~, Python does not: pass {os.path.expanduser(path)!r}"
-    folder, name = os.path.split(path)
-    try:
-        close = difflib.get_close_matches(name, os.listdir(folder or "."), 1, 0.75)
-    except OSError:
-        close = []
-    return f": did you mean {os.path.join(folder, close[0])}?" if close else ""
+    raise FileNotFoundError(f"{path}: no such file or folder{what}{meant(parts[0])}")
 
 
 def _npy(where: Path, name: str, bfloat16: bool) -> Source:

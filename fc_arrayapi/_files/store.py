@@ -10,7 +10,7 @@ from typing import Any, Never
 from .._arrays.namespace import Array, is_lazy
 from .._arrays.types import StandardArray
 from .._dask import blas_threads, blocks, compute
-from .disk import is_url, target_path
+from .disk import is_url, no_folder, target_path
 from .result import PYTHON, Options, Result, places_read, write_block
 
 
@@ -250,7 +250,7 @@ def _at_path(
     if path.suffix not in WRITERS:
         raise ValueError(f"{name}: store writes {' and '.join(WRITERS)}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{name}: the folder {path.parent} does not exist: create it first")
+        raise no_folder(name, path.parent)
     if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise PermissionError(f"{name}: the folder {path.parent} is not writable")
     return path, UnfinishedResult(path, array, options)

@@ -22,7 +22,7 @@ from .._arrays.libraries import NumPyArray
 from .._arrays.namespace import Array
 from .._arrays.types import MAX_BYTES, AnyPath, LayoutName
 from . import weights_npz, weights_safetensors
-from .disk import FILE, atomic_write, kind_at, open_file, target_path, url_of
+from .disk import FILE, atomic_write, kind_at, meant, no_folder, open_file, target_path, url_of
 from .source import check_names, too_large
 from .weights_safetensors import stored_dtype
 
@@ -91,7 +91,7 @@ def save_weights(path: AnyPath, W: Array, B: Array | None, storage_options: Mapp
                 f'convert the layer first, for example layer.astype("float32")'
             )
     if target is not None and not target.parent.is_dir():
-        raise FileNotFoundError(f"{target}: the folder {target.parent} does not exist: create it first")
+        raise no_folder(path, target.parent)
     if target is not None and kind_at(target) not in (None, FILE):
         raise FileExistsError(f"{target}: is {kind_at(target)}, and weights are written to {FILE}: move it away")
     if any(map(namespace.is_lazy, arrays.values())):
@@ -137,6 +137,8 @@ def load_weights(
             return load_weights(copy, limit, prefix, layout)
     path = Path(os.fsdecode(path))
     form = _by_suffix(str(path))
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file{meant(path)}")
     with open_file(path):  # refuses a FIFO, which might never end
         pass
     own = OWN if layout is None else LAYOUTS[layout]
