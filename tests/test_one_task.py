@@ -122,6 +122,19 @@ def test_steps_drop_each_result_after_its_last_use(backend):
     assert held["dW"] == {"X", "dY"}
 
 
+def test_all_blocks_share_the_steps_that_dask_joined(backend, files):
+    """They are the same for each, and to order them takes a third of the time of optimizing."""
+
+    def steps_of(task):
+        inner = [step for step, *_ in task.func.order] if isinstance(getattr(task, "func", None), Steps) else []
+        return [task.func for _ in inner[:1]] + [found for step in inner for found in steps_of(step)]
+
+    graph = optimized(*gradients(files))
+    inner = [found for task in graph.values() for found in steps_of(task)[1:]]
+    assert len(inner) == BLOCKS
+    assert len(set(map(id, inner))) == 1
+
+
 def test_a_graph_without_arrays_of_the_layer(backend):
     import dask.array as da
 

@@ -75,10 +75,11 @@ def optimize(graph: Any, keys: Any, **options: Any) -> Graph:
             if alone and (len(results) == 1 or tasks[other].func in reads):
                 joined_with.setdefault(key, []).append(other)
                 inner.add(other)
-    return {key: _one_task(key, joined_with, tasks) for key in tasks if key not in inner}
+    known: dict[Any, Steps] = {}
+    return {key: _one_task(key, joined_with, tasks, known) for key in tasks if key not in inner}
 
 
-def _one_task(last: Any, joined_with: Mapping[Any, Sequence[Any]], tasks: Graph) -> Any:
+def _one_task(last: Any, joined_with: Mapping[Any, Sequence[Any]], tasks: Graph, known: dict[Any, Steps]) -> Any:
     """Return the task of a key, joined with those before it."""
     from dask._task_spec import Task, TaskRef
 
@@ -88,19 +89,27 @@ def _one_task(last: Any, joined_with: Mapping[Any, Sequence[Any]], tasks: Graph)
         chain[key] = tasks[key]
         found += joined_with.get(key, ())
     if len(chain) == 1:
-        return with_order(tasks[last])
+        return with_order(tasks[last], known)
     inputs = tuple({other: None for task in chain.values() for other in task.dependencies if other not in chain})
-    return Task(last, Steps.of(chain, last, inputs), *map(TaskRef, inputs))
+    return Task(last, Steps.of(chain, last, inputs, known), *map(TaskRef, inputs))
 
 
-def with_order(task: Any) -> Any:
-    """Return a task that Dask joined from several with the order of its steps; any other as it is."""
+def with_order(task: Any, known: dict[Any, Steps] | None = None) -> Any:
+    """Return a task that Dask joined from several with the order of its steps; any other as it is.
+
+    All blocks of an array have one and the same dictionary of tasks: its order is kept in `known` by its identity.
+    """
     from dask._task_spec import Task, _execute_subgraph
 
     if type(task) is not Task or task.func is not _execute_subgraph:
         return task
     steps, last, inputs, *values = task.args
-    return Task(task.key, Steps.of(steps, last, inputs), *values)
+    known = {} if known is None else known
+    place = id(steps), last, tuple(inputs)
+    found = known.get(place)
+    if found is None:
+        found = known[place] = Steps.of(steps, last, inputs, known)
+    return Task(task.key, found, *values)
 
 
 class Steps:
@@ -120,7 +129,7 @@ class Steps:
         self.order, self.inputs = order, inputs
 
     @classmethod
-    def of(cls, tasks: Graph, last: Any, inputs: Iterable[Any]) -> Steps:
+    def of(cls, tasks: Graph, last: Any, inputs: Iterable[Any], known: dict[Any, Steps] | None = None) -> Steps:
         """Order the tasks that lead to a key: what a task takes comes just before it."""
         order: list[Any] = []
         seen, stack = set(), [(last, iter(sorted(tasks[last].dependencies, key=str)))]
@@ -139,7 +148,7 @@ class Steps:
         for other, place in last_use.items():
             drops[place] += (other,)
         steps = [(tasks[key], done) for key, done in zip(order, drops, strict=True)]
-        return cls([(with_order(task), done, Elementwise.of(task)) for task, done in steps], tuple(inputs))
+        return cls([(with_order(task, known), done, Elementwise.of(task)) for task, done in steps], tuple(inputs))
 
     def __call__(self, *values: Any) -> Any:
         """Run the tasks and return the result of the last one."""
