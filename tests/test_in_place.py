@@ -106,6 +106,17 @@ def test_a_result_that_a_later_step_takes_stays(backend):
     np.testing.assert_array_equal(result, X - T + X)
 
 
+def test_a_function_without_a_hash_is_run_as_it_is(backend):
+    class Function:
+        def __call__(self, x):
+            return x * 2
+
+        def __hash__(self):
+            raise TypeError("no hash")
+
+    np.testing.assert_array_equal(steps(("Y", copied, "X"), ("Z", Function(), "Y"))(X, T), 2 * X)
+
+
 def test_a_result_under_two_names_stays(backend):
     def same(x):
         return x

@@ -50,7 +50,7 @@ class Elementwise:
         """Return what is known of a task, or None if it is of another kind."""
         from dask._task_spec import DataNode, GraphNode, Task, TaskRef
 
-        if type(task) is not Task or task.kwargs or getattr(task.func, "__hash__", None) is None:
+        if type(task) is not Task or task.kwargs or not isinstance(task.func, (np.ufunc, type(operator.add))):
             return None
         ufunc = _OPERATORS.get(task.func, task.func)
         if ufunc not in _UFUNCS or len(task.args) != ufunc.nin:
