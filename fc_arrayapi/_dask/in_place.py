@@ -48,19 +48,24 @@ class Elementwise:
     @classmethod
     def of(cls, task: Any) -> Elementwise | None:
         """Return what is known of a task, or None if it is of another kind."""
-        from dask._task_spec import DataNode, GraphNode, Task, TaskRef
+        from dask._task_spec import Alias, DataNode, GraphNode, Task, TaskRef
 
         if type(task) is not Task or task.kwargs or not isinstance(task.func, (np.ufunc, type(operator.add))):
             return None
         ufunc = _OPERATORS.get(task.func, task.func)
         if ufunc not in _UFUNCS or len(task.args) != ufunc.nin:
             return None
-        if any(isinstance(arg, GraphNode) and not isinstance(arg, DataNode) for arg in task.args):
-            return None
-        return cls(
-            ufunc,
-            [(True, arg.key) if isinstance(arg, TaskRef) else (False, getattr(arg, "value", arg)) for arg in task.args],
-        )
+        arguments: list[tuple[bool, Any]] = []
+        for arg in task.args:
+            if isinstance(arg, TaskRef):
+                arguments.append((True, arg.key))
+            elif isinstance(arg, Alias):  # the same in Dask 2025.1
+                arguments.append((True, *arg.dependencies))
+            elif isinstance(arg, DataNode) or not isinstance(arg, GraphNode):
+                arguments.append((False, arg.value if isinstance(arg, DataNode) else arg))
+            else:  # a task inside of this one
+                return None
+        return cls(ufunc, arguments)
 
     def target(self, results: Mapping[Any, Any], dropped: Iterable[Any], owns: Callable[[Any], bool]) -> Any:
         """Return the key of an argument into which the result fits and which nothing else holds, or None."""
