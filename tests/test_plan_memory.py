@@ -30,6 +30,8 @@ def memory(field):
 def run(results, **options):
     fc.store(results, overwrite=True, **options) if isinstance(results, dict) else fc.compute(results, **options)
 
+# zarr starts threads when it needs them; the limit counts the whole stack of each, of which hardly any is used.
+threading.stack_size(2**20)
 seen, done = [], threading.Event()
 
 def watch():

@@ -169,7 +169,7 @@ def _simulate(
     heapq.heapify(ready)
     results: dict[Any, Any] = {}
     running: list[tuple[float, int, Any, int]] = []
-    now, beside, peak, at_peak, number, go_on = 0.0, 0, 0, 0, 0, 0
+    now, beside, peak, at_peak, number, go_on, in_heaps = 0.0, 0, 0, 0, 0, 0, 0
 
     def finish(key: Any) -> None:
         for other in waiting_on[key]:
@@ -203,7 +203,8 @@ def _simulate(
             going_on = _owned(result) if left[key] and key not in kept else 0
             go_on += going_on >= 2**20
             full = going_on >= 2**24 or memory.most - before >= 2 * memory.largest > 2**25
-            extra = memory.most - memory.now + _kept_by_allocator(memory.largest, 48 if full else go_on)
+            in_heaps = max(in_heaps, memory.largest)  # what an earlier task of the thread took and freed
+            extra = memory.most - memory.now + _kept_by_allocator(in_heaps, 48 if full else go_on)
             memory.largest = 0
             seconds = fixed + (memory.flops - flops) / flop_rate + (memory.elements + memory.read - passed) / byte_rate
             number += 1
