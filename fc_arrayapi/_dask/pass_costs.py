@@ -10,7 +10,7 @@ from typing import Any
 
 from .._arrays.namespace import is_lazy
 from . import one_task
-from .block_sizes import Block, Memory, run
+from .block_sizes import MAPPED_BYTES, Block, Memory, run
 
 # How long tasks seem to take, to see which run at the same time: FLOP and bytes in a second, and seconds for Dask. One
 # like this machine's, one where all tasks take the same time, and one where only memory takes time: which blocks meet
@@ -203,8 +203,10 @@ def _simulate(
             going_on = _owned(result) if left[key] and key not in kept else 0
             go_on += going_on >= 2**20
             full = going_on >= 2**24 or memory.most - before >= 2 * memory.largest > 2**25
-            in_heaps = max(in_heaps, memory.largest)  # what an earlier task of the thread took and freed
-            extra = memory.most - memory.now + _kept_by_allocator(in_heaps, 48 if full else go_on)
+            in_heaps = max(in_heaps, memory.largest)
+            # Beside blocks that are mapped, heaps keep what an earlier task of the thread took and freed.
+            largest = in_heaps if memory.most - before >= MAPPED_BYTES else memory.largest
+            extra = memory.most - memory.now + _kept_by_allocator(largest, 48 if full else go_on)
             memory.largest = 0
             seconds = fixed + (memory.flops - flops) / flop_rate + (memory.elements + memory.read - passed) / byte_rate
             number += 1
