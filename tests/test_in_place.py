@@ -82,23 +82,34 @@ OTHERS_HOLD = {
     "of a smaller shape": (lambda x: x[:1] + 0, operator.sub, "T"),
     "of fewer axes": (lambda x: x[0] + 0, operator.sub, "T"),
     "compared": (copied, operator.gt, "T"),
+    "of another byte order": (lambda x: x.astype(x.dtype.newbyteorder()), operator.mul, 2.0),
+    "without axes": (lambda x: np.asarray(x.sum()), operator.neg),
     "of a subclass": (lambda x: np.ma.masked_array(x + 0, x > 2), operator.sub, "T"),
 }
 
 
 @pytest.mark.parametrize("what", OTHERS_HOLD)
 def test_what_others_hold_or_does_not_fit_stays(backend, what):
-    first, function, other = OTHERS_HOLD[what]
+    first, function, *others = OTHERS_HOLD[what]
     x, t = X.copy(), T.copy()
-    result = steps(("Y", first, "X"), ("dY", function, "Y", other))(x, t)
-    expected = function(first(X), T if other == "T" else other)
+    result = steps(("Y", first, "X"), ("dY", function, "Y", *others))(x, t)
+    expected = function(first(X), *(T if other == "T" else other for other in others))
     np.testing.assert_array_equal(result, expected)
-    assert result.dtype == expected.dtype
+    assert (type(result), result.dtype) == (type(expected), expected.dtype)
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(t, T)
     for array in KEPT:
         np.testing.assert_array_equal(array, X)
     KEPT.clear()
+
+
+@pytest.mark.parametrize("order", [("Y", "T"), ("T", "Y")])
+def test_an_argument_of_a_subclass_decides_the_result(backend, order):
+    """A masked T masks Y - T."""
+    masked = np.ma.masked_array(T, X > 2)
+    result = steps(("Y", copied, "X"), ("dY", operator.sub, *order))(X, masked)
+    assert type(result) is np.ma.MaskedArray
+    np.testing.assert_array_equal(result.mask, X > 2)
 
 
 def test_a_result_that_a_later_step_takes_stays(backend):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .._math.costs import cost_of
+from .in_place import is_plain
 from .one_task import Steps
 
 # What a reader holds beside a block comes from several threads, and the allocator keeps some of it.
@@ -247,7 +248,7 @@ def run(task: Any, results: Mapping[Any, Any], memory: Memory) -> Any:
 
 def owns_its_memory(block: Any) -> bool:
     """Say whether the numbers of a block are its own, as `in_place.owns_its_memory` does of arrays."""
-    return isinstance(block, Block) and block.base is None and block.dtype.kind == "f" and block.owned == block.nbytes
+    return isinstance(block, Block) and block.base is None and is_plain(block) and block.owned == block.nbytes
 
 
 def _value(arg: Any, results: Mapping[Any, Any], memory: Memory) -> Any:

@@ -75,9 +75,11 @@ class Elementwise:
         return None
 
     def _fits(self, target: Any, results: Mapping[Any, Any]) -> bool:
-        """Say whether the result has the shape and dtype of this argument."""
+        """Say whether the result has the type, shape and dtype of this argument."""
+        plain = type(target), np.ndarray
         return all(
-            type(x) in (int, float) or (getattr(x, "dtype", None) == target.dtype and _stretches(x.shape, target.shape))
+            type(x) in (int, float)
+            or ((type(x) in plain or isinstance(x, np.generic)) and x.dtype == target.dtype and _stretches(x, target))
             for x in self._values(results)
         )
 
@@ -91,11 +93,16 @@ class Elementwise:
 
 def owns_its_memory(array: Any) -> bool:
     """Say whether the numbers of an array are its own: what is mapped, or is a view, has a base."""
-    return type(array) is np.ndarray and array.base is None and array.dtype.kind == "f" and array.flags.carray
+    return type(array) is np.ndarray and array.base is None and is_plain(array) and array.flags.carray
 
 
-def _stretches(shape: Sequence[int], to: Sequence[int]) -> bool:
-    """Say whether a shape is stretched to another one, which stays as it is."""
-    return len(shape) <= len(to) and all(
-        size in (1, whole) for size, whole in zip(reversed(shape), reversed(to), strict=False)
+def is_plain(array: Any) -> bool:
+    """Say whether an operator gives such an array back: of others it makes a number, or the machine's byte order."""
+    return array.dtype.kind == "f" and bool(array.dtype.isnative) and len(array.shape) > 0
+
+
+def _stretches(array: Any, to: Any) -> bool:
+    """Say whether an array is stretched to the shape of another one, which stays as it is."""
+    return len(array.shape) <= len(to.shape) and all(
+        size in (1, whole) for size, whole in zip(reversed(array.shape), reversed(to.shape), strict=False)
     )
