@@ -63,6 +63,7 @@ class Block:
         self.of_source = of_source
         self.owned = nbytes if nbytes is not None else 0 if base is not None else self.nbytes
         memory.take(self.owned)
+        memory.mapped |= self.owned >= MAPPED_BYTES
 
     def __del__(self) -> None:
         self.memory.take(-self.owned)
@@ -88,6 +89,7 @@ class Memory:
     def __init__(self) -> None:
         self.now = self.most = 0
         self.largest = 0  # of the blocks in heaps
+        self.mapped = False  # whether any block was larger than those
         self.flops = self.elements = self.read = 0
         self.work = 0  # flops, those in float64 twice
         self.unknown: dict[str, None] = {}

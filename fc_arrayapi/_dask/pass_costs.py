@@ -10,7 +10,7 @@ from typing import Any
 
 from .._arrays.namespace import is_lazy
 from . import one_task
-from .block_sizes import MAPPED_BYTES, Block, Memory, run
+from .block_sizes import Block, Memory, run
 
 # How long tasks seem to take, to see which run at the same time: FLOP and bytes in a second, and seconds for Dask. One
 # like this machine's, one where all tasks take the same time, and one where only memory takes time: which blocks meet
@@ -204,9 +204,11 @@ def _simulate(
             go_on += going_on >= 2**20
             full = going_on >= 2**24 or memory.most - before >= 2 * memory.largest > 2**25
             in_heaps = max(in_heaps, memory.largest)
-            # Beside blocks that are mapped, heaps keep what an earlier task of the thread took and freed.
-            largest = in_heaps if memory.most - before >= MAPPED_BYTES else memory.largest
-            extra = memory.most - memory.now + _kept_by_allocator(largest, 48 if full else go_on)
+            stays = _kept_by_allocator(memory.largest, 48 if full else go_on)
+            if memory.mapped:  # beside such blocks, heaps keep twice what an earlier task took and freed, and pieces
+                stays = in_heaps * 5 // 2
+            extra = memory.most - memory.now + stays
+            memory.mapped = False
             memory.largest = 0
             seconds = fixed + (memory.flops - flops) / flop_rate + (memory.elements + memory.read - passed) / byte_rate
             number += 1
@@ -234,7 +236,7 @@ def _kept_by_allocator(largest: int, go_on: int) -> int:
     Where many blocks go on to other tasks, or a few that fill a heap, what is free comes to lie between what is not.
     """
     if largest > 2**24:
-        return int(min(1.0, max(1 / 7, go_on / 48)) * largest * 7 / 4)
+        return int(min(1.0, max(1 / 7, go_on / 48)) * largest * 9 / 4)
     return int(min(1.0, go_on / 48) * largest * 3 / 2)
 
 

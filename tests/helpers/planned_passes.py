@@ -95,6 +95,7 @@ def all_gradients_to_files(folder: Path) -> Any:
 @planned(threads=4, classes=100)
 @planned(classes=10, C=64, N=2**22, dtype="float16", rows=32609)  # cast blocks just below 8 MiB
 @planned(classes=1000, N=2**18, rows=4096)  # blocks just below 16 MiB
+@planned(classes=1000, N=160_000, rows=16384)  # blocks that are mapped by themselves
 @planned(classes=10, C=16, N=2**17, rows=64)
 def softmax(folder: Path, classes: int, C: int = 256, N: int = 2**16, dtype: str = "float32", rows: int = 8192) -> Any:
     import dask.array as da
