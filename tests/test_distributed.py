@@ -243,6 +243,27 @@ def test_a_batch_in_the_graph_is_warned_of_still(client):
         fc.compute(fc.grad_bias(batch))
 
 
+def test_a_task_computes_several_blocks(client, marks):
+    """Each task costs the scheduler 2 ms, and often a worker the way of a sum of another one."""
+    rows = da.from_array(Source(numbers(64, 8), marks), chunks=(1, 8))
+    with distributed.get_task_stream(client) as tasks:
+        (dW,) = fc.compute(fc.grad_weight(rows, rows + 1))
+    adds = [task for task in tasks.data if "_add" in str(task["key"])]
+    assert len(adds) == 8  # of 8 blocks each; what takes their sum makes it
+    x = numbers(64, 8)
+    np.testing.assert_allclose(dW, x.T @ (x + 1), rtol=1e-12)
+
+
+def test_arrays_that_workers_hold_stay_where_they_are(client):
+    rows = da.from_array(X, chunks=(5, 6)).persist()
+    Y = fc.forward(rows, W)
+    loss, grads = fc.compute((Y**2).sum(), fc.backward(rows, W, Y, needs=("dW", "dB")))
+    (dW,) = fc.compute(fc.grad_weight(rows, Y))
+    np.testing.assert_allclose(loss, ((X @ W) ** 2).sum())
+    np.testing.assert_allclose(grads.dW, X.T @ (X @ W))
+    np.testing.assert_allclose(dW, grads.dW)
+
+
 def test_two_computes_with_one_weight_at_once_do_not_clash(client, caplog):
     weight, results = W.copy(), {}
 

@@ -15,6 +15,7 @@ from helpers.planned_passes import PASSES
 
 import fc_arrayapi as fc
 from fc_arrayapi._dask.block_sizes import KEPT_BY_READERS
+from fc_arrayapi._dask.inspect import Workers
 
 dask_only = pytest.mark.only("dask.array")
 MIB = 2**20
@@ -31,7 +32,7 @@ def worker(monkeypatch):
         monkeypatch.setattr(f"fc_arrayapi._dask.pass_costs.{name}", 0)
 
     def set_worker(threads=1, memory=2**50):
-        monkeypatch.setattr("fc_arrayapi._dask.inspect.workers", lambda *_: (threads, memory))
+        monkeypatch.setattr("fc_arrayapi._dask.inspect.workers", lambda *_: Workers(threads, memory))
 
     set_worker()
     return set_worker

@@ -82,7 +82,7 @@ def run(collections: Sequence[Any], progress: bool = False) -> Sequence[Any]:
     threadpoolctl()
     client = cluster.client_of(collections)
     line = Line(inspect.bytes_to_read(collections)) if progress else None
-    joined = one_task.joined(collections)
+    joined = one_task.joined(collections, inspect.workers(*collections).in_cluster if client is not None else 0)
     order = _kinds_together(joined)
     ordered = [joined[k] for k in order]
     if client is not None:

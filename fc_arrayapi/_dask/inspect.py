@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -120,19 +120,29 @@ def _is_array(part: Any) -> bool:
     return hasattr(part, "shape") and hasattr(part, "dtype") and not callable(part)
 
 
-def workers(*arrays: Array) -> tuple[int, int | None]:
-    """Return the largest number of threads of a worker, and the smallest memory in bytes, None if unknown."""
+class Workers(NamedTuple):
+    """Where a pass runs."""
+
+    threads: int  # of the worker that has most
+    memory: int | None  # bytes of the one that has least; None if unknown
+    in_cluster: int = 0  # threads of all workers of a cluster
+
+
+def workers(*arrays: Array) -> Workers:
+    """Return what is known of the workers, or of this machine, on which arrays would be computed."""
     import dask
 
     client = cluster.client_of(arrays)
     if client is not None:  # the scheduler reports some of its workers, which are usually alike
-        found = client.scheduler_info()["workers"].values()
+        scheduler = client.scheduler_info()
+        found = scheduler["workers"].values()
         limits = [worker["memory_limit"] for worker in found if worker["memory_limit"]]
-        return max((worker["nthreads"] for worker in found), default=1), min(limits, default=None)
+        threads = max((worker["nthreads"] for worker in found), default=1)
+        return Workers(threads, min(limits, default=None), threads * max(1, scheduler.get("n_workers", len(found))))
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
         memory = None
     if dask.config.get("scheduler", None) in ("sync", "synchronous", "single-threaded"):
-        return 1, memory
-    return dask.config.get("num_workers", None) or dask.system.CPU_COUNT, memory
+        return Workers(1, memory)
+    return Workers(dask.config.get("num_workers", None) or dask.system.CPU_COUNT, memory)

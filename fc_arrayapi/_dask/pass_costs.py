@@ -54,7 +54,7 @@ NOTHING = Costs(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0, [], False, (
 
 
 def costs(
-    collections: Sequence[Any], written: Sequence[bool], threads: int, on_cluster: bool = False, limit: float = 0
+    collections: Sequence[Any], written: Sequence[bool], threads: int, in_cluster: int = 0, limit: float = 0
 ) -> Costs:
     """Return the costs of computing collections in one pass.
 
@@ -66,17 +66,17 @@ def costs(
         Whether each goes to a file, block by block, or stays in memory.
     threads : int
         Threads of a worker.
-    on_cluster : bool
-        The graph is not in the memory of the workers.
+    in_cluster : int
+        Threads of all workers of a cluster, in whose memory the graph is not; 0 on this machine.
     limit : float
         Bytes to which the peak is compared: one that is far below is not looked at more closely.
     """
     from dask.core import flatten
     from dask.order import order
 
-    graph, raw, optimized = _optimized(collections)
+    graph, raw, asked = optimized(collections, in_cluster)
     kept: set[Any] = set()
-    for collection, to_file in zip(optimized, written, strict=True):
+    for collection, to_file in zip(asked, written, strict=True):
         kept |= set() if to_file else set(flatten(collection.__dask_keys__()))
     memory = Memory()
     priority = order(graph)
@@ -87,12 +87,12 @@ def costs(
     sizes = [_bytes(x) for x in collections]
     in_blocks = [
         (x, size)
-        for x, size, to_file in zip(optimized, sizes, written, strict=True)
+        for x, size, to_file in zip(asked, sizes, written, strict=True)
         if not to_file and is_lazy(x) and math.prod(x.numblocks) > 1
     ]
     results = held + sum(size for _, size in in_blocks)  # Dask joins the blocks at the end
-    blocks = sum(math.prod(x.numblocks) for x, to_file in zip(optimized, written, strict=True) if to_file)
-    beside = 0 if on_cluster else RAW_BYTES * raw + GRAPH_BYTES * len(graph) + WRITE_BYTES * blocks
+    blocks = sum(math.prod(x.numblocks) for x, to_file in zip(asked, written, strict=True) if to_file)
+    beside = 0 if in_cluster else RAW_BYTES * raw + GRAPH_BYTES * len(graph) + WRITE_BYTES * blocks
     peak = max(peak, results) + TASK_BYTES * (min(threads, len(graph)) + 1)
     sources = sorted(memory.sources.values(), key=lambda read: -read.nbytes * read.blocks)
     rows = max((read.rows for read in sources), default=0)
@@ -126,7 +126,7 @@ def _bytes(array: Any) -> int:
     return int(math.prod(array.shape) * array.dtype.itemsize)
 
 
-def _optimized(collections: Sequence[Any]) -> tuple[dict[Any, Any], int, Sequence[Any]]:
+def optimized(collections: Sequence[Any], in_cluster: int) -> tuple[dict[Any, Any], int, Sequence[Any]]:
     """Return the tasks as `compute` would run them, how many were there before, and the collections of their keys."""
     import dask
     from dask._task_spec import convert_legacy_graph
@@ -140,7 +140,7 @@ def _optimized(collections: Sequence[Any]) -> tuple[dict[Any, Any], int, Sequenc
         keys = [key for collection in collections for key in flatten(collection.__dask_keys__())]
         merged = HighLevelGraph.merge(*graphs)
         raw = len(merged)
-        graph = one_task.optimize(merged, keys)
+        graph = one_task.optimize(merged, keys, in_cluster)
     else:
         raw = 0
         collections = dask.optimize(*collections)

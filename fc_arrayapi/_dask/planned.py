@@ -11,7 +11,7 @@ import numpy as np
 
 from .._arrays.numpy_kernels import HALVES
 from .._arrays.text import size_text
-from . import cluster, inspect
+from . import inspect
 from .pass_costs import NOTHING, Costs, costs
 
 # With many blocks below this size, the half millisecond that Dask spends on a block dominates.
@@ -38,8 +38,8 @@ def plan_of(results: Sequence[Any], measure: bool = False) -> Planned:
         collections = written = []
     if not collections:
         return Planned(NOTHING, 1, None, ())
-    threads, limit = inspect.workers(*collections)
-    found = costs(collections, written, threads, cluster.client_of(collections) is not None)
+    threads, limit, in_cluster = inspect.workers(*collections)
+    found = costs(collections, written, threads, in_cluster)
     advice = [*_source_advice(found, threads), *_other_blocks_advice(found), *_unknown_advice(found)]
     if limit is not None and found.peak > limit:
         has = f"a worker has {size_text(limit)}"
@@ -55,12 +55,11 @@ def check_memory(collections: Sequence[Any], written: bool, limit: Any) -> None:
     ValueError
         With the limit, the plan and the rows that fit.
     """
-    threads, workers = inspect.workers(*collections)
-    on_cluster = cluster.client_of(collections) is not None
-    most = limit_of(limit) if limit is not None else workers if on_cluster else None
+    threads, workers, in_cluster = inspect.workers(*collections)
+    most = limit_of(limit) if limit is not None else workers if in_cluster else None
     if most is None:
         return
-    found = costs(collections, [written] * len(collections), threads, on_cluster, most)
+    found = costs(collections, [written] * len(collections), threads, in_cluster, most)
     if found.peak > most:
         has = f"a worker has {size_text(most)}" if limit is None else f"memory_limit is {limit!r}"
         raise ValueError(f"{_too_large(found, threads, has)}: {rows_that_fit(found, most)}")

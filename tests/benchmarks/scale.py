@@ -1,7 +1,7 @@
 """What a pass over 100 GB to 250 TB takes, measured or computed: the tables of docs/scale.md.
 
 `python tests/benchmarks/scale.py` prints them. Measured: the tasks of a block, the time and memory to build and to
-optimize the graph, and the scheduler's time for a task, with blocks that hold next to nothing, on a LocalCluster.
+optimize the graph, and the time that the pass takes for a block that holds next to nothing, on a LocalCluster.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 
 import fc_arrayapi as fc
-from fc_arrayapi._dask import blocks, one_task
+from fc_arrayapi._dask import blocks, pass_costs
 from fc_arrayapi._files.mapped import MappedArray
 
 BLOCK = 2**27
 C, S = 1024, 10
-# Of a block: one reads, multiplies and sums, and every seventh one adds eight sums.
-TASKS = 8 / 7
+THREADS = 10  # of the cluster for which the graph is optimized
 SIZES = {"100 GB": 10**11, "1 TB": 10**12, "10 TB": 10**13, "250 TB": 25 * 10**13}
 WORKERS = (1, 10, 100, 1000)
 # Of one worker with four threads; the slower of reading and computing decides.
@@ -42,17 +41,14 @@ def gradients(N: int, rows: int, columns: int = C) -> Any:
 
 def build(total: int) -> None:
     """Build and optimize the graph of a pass, and print seconds and the memory of this process."""
-    import dask
-
     rows = BLOCK // (4 * C)
     N = total // (4 * C)
     start = time.perf_counter()
     lazy = gradients(N, rows)
     built = time.perf_counter()
-    before = sum(map(len, lazy[0].__dask_graph__().layers.values()))
-    optimized = dask.optimize(*one_task.joined(lazy))
+    optimized, before, _ = pass_costs.optimized(lazy, THREADS)
     done = time.perf_counter()
-    after = len(optimized[0].__dask_graph__())
+    after = len(optimized)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(-(-N // rows), before, after, built - start, done - built, peak)
 
@@ -79,7 +75,7 @@ class Nothing:
 
 
 def scheduler(workers: int, count: int) -> float:
-    """Return the seconds that the scheduler takes for a task, from a pass over blocks of one row each."""
+    """Return the seconds for a block in a pass over blocks of one row each, in client, scheduler and workers."""
     import distributed
 
     X, T = (blocks.from_source(Nothing(count, k), 1) for k in (4, S))
@@ -92,7 +88,7 @@ def scheduler(workers: int, count: int) -> float:
         fc.compute(lazy[1][:1])
         start = time.perf_counter()
         fc.compute(lazy)
-        return (time.perf_counter() - start) / (TASKS * count)
+        return (time.perf_counter() - start) / count
 
 
 def main() -> None:
@@ -111,7 +107,7 @@ def main() -> None:
     per_task = {workers: scheduler(workers, given.blocks) for workers in given.workers}
     print()
     for workers, each in per_task.items():
-        print(f"{workers} workers: {1e3 * each:.2f} ms for each task")
+        print(f"{workers} workers: {1e3 * each:.2f} ms for each block")
     each = max(per_task.values())
     print("\n| batch | " + " | ".join(f"{workers:,} workers" for workers in WORKERS) + " |")
     print("|---|" + "---|" * len(WORKERS))
@@ -119,7 +115,7 @@ def main() -> None:
         cells = []
         for workers in WORKERS:
             work = total / workers * max(1 / READ, 4 * S / 4 / FLOPS)
-            scheduling = TASKS * total / BLOCK * each
+            scheduling = total / BLOCK * each
             limit = "scheduler" if scheduling > work else "disks"
             cells.append(f"{_time(max(work, scheduling))}, {limit}")
         print(f"| {name} | " + " | ".join(cells) + " |")
