@@ -47,8 +47,8 @@ def _cost_of_product(first: Sized, W: Sized, *others: Sized) -> Cost:
 def _cost_of_sum(X: Sized, dY: Sized, *weights: Sized, **options: Any) -> Cost:
     """State the cost of dW."""
     (n, c), (_, s) = rows_and_features(X), rows_and_features(dY)
-    narrow = weights or X.dtype != dY.dtype or X.dtype in HALVES
-    return Cost(2 * n * c * s, held_by_sum(n, c, s, X.dtype.itemsize) + (RUN_BYTES if narrow else 0))
+    runs = 2 if weights else X.dtype != dY.dtype or X.dtype in HALVES
+    return Cost(2 * n * c * s, held_by_sum(n, c, s, X.dtype.itemsize) + runs * RUN_BYTES)
 
 
 def _cost_of_bias(dY: Sized, *weights: Sized, **options: Any) -> Cost:

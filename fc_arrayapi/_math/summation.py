@@ -314,7 +314,8 @@ def sum_weighted_products(xp: Namespace, left: Array, right: Array, weights: Arr
     """
     (n, c), s = left.shape, right.shape[1]
     own, narrower = library(xp), min(c, s)
-    run = COPIED_ROWS if own.slices_copy else max(rows_cast_at_once(narrower), narrower // 4)
+    # Twice the rows that are cast at a time: of 768 features, 1,365 rows lose a tenth of the speed of a product.
+    run = COPIED_ROWS if own.slices_copy else max(2 * rows_cast_at_once(narrower), narrower // 4)
     writable = RowCast(right if s <= c else left, run, acc_dtype, copy=True) if own.openblas else None
 
     def weighted(rows: Array, weights: Array) -> Array:
