@@ -193,7 +193,7 @@ def from_parquet(folder: Path, rows: int | None = None) -> Any:
     block = np.random.default_rng(0).random((2**14, 256), dtype="float32")
     column = pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), 256)
     with pq.ParquetWriter(folder / "x.parquet", pa.schema({"v": column.type})) as file:
-        for group in (5000, 16000, 7000, 12000) * 4:
+        for group in (5000, 16000, 7000, 12000) * 12:
             file.write_table(pa.table({"v": column[:group]}), row_group_size=group)
     X = fc.open_array(f"{folder}/x.parquet::v", rows=16000)
     T = npy(folder, "t", (X.shape[0], 16))
