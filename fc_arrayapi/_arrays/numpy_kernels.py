@@ -68,7 +68,8 @@ def dot_in_runs(a: NumPyArray, b: NumPyArray, run: int) -> NumPyArray:
 
 def cast_in_runs(a: NumPyArray, b: NumPyArray, acc_dtype: Any, dtype: Any) -> NumPyArray:
     """Multiply NumPy arrays in a wider dtype: the smaller one is cast as a whole, the other a few rows at a time."""
-    if a.size + b.size <= CAST_ELEMENTS or a.ndim == b.ndim == 1:
+    made = a.size // max(1, a.shape[-1]) * (b.shape[-1] if b.ndim > 1 else 1)
+    if a.size + b.size + made <= CAST_ELEMENTS or a.ndim == b.ndim == 1:
         small: NumPyArray = a.astype(acc_dtype, copy=False) @ b.astype(acc_dtype, copy=False)
         return small.astype(dtype, copy=False)
     if a.ndim == 1 or b.ndim == 1 or a.ndim == 2:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from .._arrays.namespace import Array, is_lazy
 from .._math import einsum as in_memory
-from .._math.costs import Cost, Sized, costs
+from .._math.costs import costs
 from .._math.equations import sum_dtypes
 from .._math.subscripts import Path, check_sizes, find_path
 from . import blocks, blockwise, unify_chunks
@@ -83,11 +83,7 @@ def _sums_over_blocks(terms: list[Operand], output: str) -> bool:
     )
 
 
-def _cost(step: str, rounded: bool, *blocks: Sized) -> Cost:
-    return in_memory.cost_of_step(step, *blocks)
-
-
-@costs(_cost)
+@costs(in_memory.cost_of_step)
 def _contract_blocks(step: str, rounded: bool, *blocks: Array) -> Array:
     """Contract blocks; unknown sizes are known and compared here."""
     return in_memory.einsum(step, blocks, rounded=rounded)

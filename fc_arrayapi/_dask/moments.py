@@ -37,11 +37,12 @@ def moments(X: Array, T: Array | None, sample_weight: Array | None, dtype: Any) 
 
 
 def _cost(has_T: bool, dtype: Any, X: Sized, *others: Sized) -> Cost:
-    """State the cost: casts of a run of rows, and the products of one beside the sum."""
+    """State the cost of the sums of a block."""
     (n, c), s = rows_and_features(X), others[0].shape[-1] if has_T else 0
-    run = in_memory.rows_of_run(c + s, c)
-    itemsize = np.dtype(dtype).itemsize
-    return Cost(2 * n * c * (c + s), (min(n, run) * (1 + (len(others) > has_T)) + 2 * c) * (c + s) * itemsize)
+    dtype = np.dtype(dtype)
+    cast = any(array.dtype != dtype for array in (X, *others))
+    held = in_memory.held_by_moments(n, c, s, dtype.itemsize, cast, len(others) > has_T)
+    return Cost(2 * n * c * (c + s), held)
 
 
 @costs(_cost)

@@ -1,7 +1,6 @@
 """What a contraction of blocks costs beside its result: the flops, and the memory that it holds while it runs.
 
-Each module states it beside the function, and `plan` reads it. What holds no more than a run of rows, whatever the
-size of the block, holds RUN_BYTES.
+Each module states it beside the function, and `plan` reads it.
 """
 
 from __future__ import annotations
@@ -10,9 +9,6 @@ import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
-
-# numpy_kernels.CAST_ELEMENTS or summation.PARTIAL_ELEMENTS in float32.
-RUN_BYTES = 2**22
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

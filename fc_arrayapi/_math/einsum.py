@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._arrays import advice, namespace
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, keep
-from .._arrays.numpy_kernels import HALVES
+from .._arrays.numpy_kernels import CAST_ELEMENTS, HALVES
 from .._arrays.text import shape_text, with_article
 from .checks import check_devices
-from .costs import RUN_BYTES, Cost, Sized
+from .costs import Cost, Sized
 from .equations import sum_dtypes
-from .lowering import Step, lower
+from .lowering import Step, copied_operands, lower
+from .products import held_by_product, is_narrow, itemsize_of_sums
 from .subscripts import Equation, SubscriptsError, check_sizes, find_path, parse, shown
+from .summation import PLAIN_ROWS, held_by_rows, held_by_sum
 
 # Subscripts with types, dtypes and ranks of operands for which only sizes are left to check, and `Library.plain`.
 _READY: dict[Any, tuple[Namespace, Equation, Step | None, Callable[..., bool] | None]] = {}
@@ -58,13 +60,39 @@ def einsum(
     return remaining[0] if each or not rounded else namespace.cast(xp, remaining[0], sum_dtypes(xp, (dtype,))[0])
 
 
-def cost_of_step(step: str, *operands: Sized) -> Cost:
-    """State the cost of an equation of one or two operands, and copies whose axes are in the order of BLAS."""
-    labels = "".join(step.partition("->")[0].split(","))
-    sizes = dict(zip(labels, [size for x in operands for size in x.shape], strict=True))
-    flops = (2 if len(operands) > 1 else 1) * math.prod(sizes.values())
-    copies = [math.prod(x.shape) * x.dtype.itemsize for x in operands if len(x.shape) > 2]
-    return Cost(flops, sum(copies) + (RUN_BYTES if copies or operands[0].dtype in HALVES else 0))
+def cost_of_step(step: str, rounded: bool, *operands: Sized) -> Cost:
+    """State the cost of an equation of one or two operands."""
+    inputs, _, output = step.partition("->")
+    labels = inputs.split(",")
+    sizes = dict(zip("".join(labels), [size for x in operands for size in x.shape], strict=True))
+
+    def count(some: Iterable[str]) -> int:
+        return math.prod(sizes[label] for label in some)
+
+    dtypes = {x.dtype for x in operands}
+    common, itemsize = max(dtypes, key=lambda dtype: dtype.itemsize), itemsize_of_sums(*dtypes)
+    held = sum(count(x) for x, array in zip(labels, operands, strict=True) if array.dtype != common) * itemsize
+    narrow, halved = is_narrow(common), rounded and common in HALVES  # sums come in a wider dtype, and are cast
+    if len(operands) == 1:
+        kept = "".join(label for label in labels[0] if label in output)
+        if labels[0].startswith(kept):  # NumPy adds along the last axes without copies
+            return Cost(count(sizes), held + (min(CAST_ELEMENTS, count(sizes)) * itemsize if narrow else 0))
+        last = next(label for label in reversed(labels[0]) if label not in output)
+        others = count(set(sizes) - {last})
+        return Cost(count(sizes), held + others * itemsize + held_by_rows(sizes[last], others, itemsize, narrow))
+    left, right = labels
+    both = set(left) & set(right)
+    batch, summed = count(both & set(output)), count(both - set(output))
+    rows, columns = count(set(left) - both), count(set(right) - both)
+    held += sum(count(labels[k]) for k in copied_operands(step)) * itemsize
+    over_rows = batch == 1 and len(left) == len(right) == 2 and left[0] == right[0]
+    if over_rows:
+        held += held_by_sum(summed, rows, columns, itemsize, narrow)
+    elif both - set(output):
+        held += held_by_product(rows, summed, columns, (common, common), batch)
+    if halved and (over_rows or summed > PLAIN_ROWS):
+        held += count(output) * itemsize
+    return Cost(2 * count(sizes), held)
 
 
 def write_into(out: Array, subscripts: str, operands: tuple[Array, ...], *how: Any) -> Array:

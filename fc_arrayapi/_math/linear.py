@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
-from .._arrays.numpy_kernels import HALVES
 from . import fits
 from .checks import (
     check_acc_dtype,
@@ -23,11 +22,19 @@ from .checks import (
     check_grad_input,
     check_grad_weight,
 )
-from .costs import RUN_BYTES, Cost, Sized, costs, rows_and_features
+from .costs import Cost, Sized, costs, rows_and_features
 from .equations import FORWARD, GRAD_INPUT, GRAD_WEIGHT, sum_dtypes
 from .lowering import lower
+from .products import held_by_product, is_narrow, itemsize_of_sums
 from .sample_checks import check_sample_weight
-from .summation import PLAIN_ROWS, held_by_sum, sum_products, sum_rows, sum_weighted_products
+from .summation import (
+    held_by_rows,
+    held_by_sum,
+    held_by_weighted_sum,
+    sum_products,
+    sum_rows,
+    sum_weighted_products,
+)
 
 # From this many elements on, B is added to Y in place.
 IN_PLACE_ELEMENTS = 2**16
@@ -37,24 +44,25 @@ _product, _product_with_transpose, _sum_of_products = lower(FORWARD), lower(GRAD
 
 def _cost_of_product(first: Sized, W: Sized, *others: Sized) -> Cost:
     """State the cost of Y, or of dX, from a block of X or dY."""
-    (n, k), dtypes = rows_and_features(first), {first.dtype, W.dtype}
+    n, k = rows_and_features(first)
     made = math.prod(W.shape) // max(1, k)
-    in_runs = len(dtypes) > 1 or first.dtype in HALVES
-    held = RUN_BYTES + math.prod(W.shape) * 4 if in_runs else 0
-    return Cost((2 * k + len(others)) * n * made, held + (3 * n * made * 4 if k > PLAIN_ROWS else 0))
+    return Cost((2 * k + len(others)) * n * made, held_by_product(n, k, made, (first.dtype, W.dtype)))
 
 
 def _cost_of_sum(X: Sized, dY: Sized, *weights: Sized, **options: Any) -> Cost:
     """State the cost of dW."""
     (n, c), (_, s) = rows_and_features(X), rows_and_features(dY)
-    runs = 2 if weights else X.dtype != dY.dtype or X.dtype in HALVES
-    return Cost(2 * n * c * s, held_by_sum(n, c, s, X.dtype.itemsize) + runs * RUN_BYTES)
+    held = held_by_weighted_sum if weights else held_by_sum
+    dtypes = X.dtype, dY.dtype
+    return Cost(2 * n * c * s, held(n, c, s, itemsize_of_sums(*dtypes), is_narrow(*dtypes)))
 
 
 def _cost_of_bias(dY: Sized, *weights: Sized, **options: Any) -> Cost:
-    """State the cost of dB: sums of runs of rows."""
-    n, s = rows_and_features(dY)
-    return Cost(n * s, n * s * 4 // 64 if dY.dtype not in HALVES else RUN_BYTES)
+    """State the cost of dB."""
+    (n, s), itemsize, narrow = rows_and_features(dY), itemsize_of_sums(dY.dtype), is_narrow(dY.dtype)
+    if not weights:
+        return Cost(n * s, held_by_rows(n, s, itemsize, narrow))
+    return Cost(2 * n * s, n * itemsize + held_by_sum(n, 1, s, itemsize, narrow))
 
 
 @costs(_cost_of_product)

@@ -123,6 +123,12 @@ def _product(left: str, right: str, output: str) -> Step:
     summed = [label for label in left if label in right and label not in output]
     if not summed:
         return _outer(left, right, output)
+    return _best(left, right, output).step()
+
+
+def _best(left: str, right: str, output: str) -> _MatrixProduct:
+    """Return the way with the fewest copies to write a contraction as ``matmul``."""
+    summed = [label for label in left if label in right and label not in output]
     plans = [
         _MatrixProduct(*operands, output, "".join(batch), "".join(order), swapped)
         for swapped, operands in ((False, (left, right)), (True, (right, left)))
@@ -132,7 +138,20 @@ def _product(left: str, right: str, output: str) -> Step:
     best = plans[0]
     for plan in plans[1:]:  # not min(), which torch.compile does not trace with a key
         best = plan if plan.cost < best.cost else best
-    return best.step()
+    return best
+
+
+def copied_operands(equation: str) -> list[int]:
+    """Return which of two operands are copied, since their axes are merged in another order than they lie in."""
+    inputs, output = equation.split("->")
+    left, right = ("".join(dict.fromkeys(labels)) for labels in inputs.split(","))
+    left, right = (
+        "".join(label for label in labels if label in other or label in output)
+        for labels, other in ((left, right), (right, left))
+    )
+    if not set(left) & set(right) - set(output):
+        return []
+    return _best(left, right, output).copied()
 
 
 def _orders(labels: Sequence[str], *like: str) -> list[tuple[str, ...]]:
@@ -162,6 +181,10 @@ def _outer(left: str, right: str, output: str) -> Step:
     return step
 
 
+# What a copy of an operand counts, where a view in another order counts 1.
+_COPY = 4.0
+
+
 class _MatrixProduct:
     """One way to write a contraction as ``matmul``: which operand is left, in which order indices are merged."""
 
@@ -176,12 +199,9 @@ class _MatrixProduct:
         self.turn_left, self.flip_left = self._matrix(left, batch, rows, summed)
         self.turn_right, self.flip_right = self._matrix(right, batch, summed, columns)
         # A permutation copies if axes are merged after it; otherwise it is a view.
-        self.cost = (
-            self._copies(self.turn_left, rows, summed)
-            + self._copies(self.turn_right, summed, columns)
-            + (self.turn_result is not None) * 0.5
-            + swapped * 0.01
-        )
+        copies = self._copies(self.turn_left, rows, summed), self._copies(self.turn_right, summed, columns)
+        self._copied = [cost >= _COPY for cost in copies]
+        self.cost = sum(copies) + (self.turn_result is not None) * 0.5 + swapped * 0.01
 
     @staticmethod
     def _matrix(labels: str, batch: str, first: str, second: str) -> tuple[tuple[int, ...] | None, bool]:
@@ -194,7 +214,11 @@ class _MatrixProduct:
     def _copies(turn: tuple[int, ...] | None, first: str, second: str) -> float:
         if turn is None:
             return 0.0
-        return 4.0 if len(first) > 1 or len(second) > 1 else 1.0
+        return _COPY if len(first) > 1 or len(second) > 1 else 1.0
+
+    def copied(self) -> list[int]:
+        """Return which operands are copied, 0 for the first one of the equation."""
+        return [(1 - k if self.swapped else k) for k, is_copied in enumerate(self._copied) if is_copied]
 
     def step(self) -> Step:
         """Return the function that computes it."""

@@ -12,7 +12,16 @@ from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
 from .._arrays.numpy_kernels import RowCast
 from . import checks, sample_checks
 from .linear import column_of_weights, rows
-from .summation import PARTIAL_ELEMENTS, pairwise, rows_cast_at_once, sum_products, sum_rows
+from .summation import (
+    PARTIAL_ELEMENTS,
+    held_by_rows,
+    held_by_sum,
+    pairwise,
+    rows_cast_at_once,
+    sum_products,
+    sum_rows,
+    sums_at_once,
+)
 
 _WHERE = "moments"
 
@@ -88,6 +97,26 @@ def _sums(xp: Namespace, arrays: tuple[Array, ...], has_T: bool, dtype: Any) -> 
     for row in range(leaf_rows, n, leaf_rows):
         total += leaf(*(array[row : min(row + leaf_rows, n), :] for array in arrays))
     return total
+
+
+def held_by_moments(n: int, C: int, S: int, itemsize: int, cast: bool, weighted: bool) -> int:
+    """Return the most bytes that `moments` of NumPy arrays holds beside its result.
+
+    Parameters
+    ----------
+    n, C, S : int
+        The rows and the features of X and T.
+    itemsize : int
+        Bytes of a number of the dtype of the sums.
+    cast, weighted : bool
+        Whether an array has another dtype, and whether there are weights.
+    """
+    leaf_rows = rows_of_run(C + S, C)
+    run, sums = min(n, leaf_rows), C * (C + S)
+    columns = (C + S + 1) * cast + (C if weighted else 1) + 2 * S
+    kept = sums_at_once(n, leaf_rows) if sums <= PARTIAL_ELEMENTS // 8 else int(n > leaf_rows)
+    product = max(held_by_sum(run, C, C, itemsize), held_by_sum(run, C, S, itemsize) if S else 0)
+    return (run * columns + kept * sums) * itemsize + max(product, held_by_rows(run, max(C, S, 1), itemsize))
 
 
 def rows_of_run(elements: int, C: int) -> int:

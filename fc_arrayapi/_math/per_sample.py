@@ -14,11 +14,12 @@ from typing import Any
 
 from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, cast, is_lazy, own_dtypes
+from .._arrays.numpy_kernels import CAST_ELEMENTS
 from . import sample_checks
 from .costs import Cost, Sized, costs, rows_and_features
 from .equations import sum_dtypes
 from .lowering import lower
-from .products import product
+from .products import is_narrow, itemsize_of_sums, product
 from .summation import sum_axes, transposed
 
 # Numbers that are held at a time beside the arrays and the result: 4 MiB in float32. Where slices are copies, and a
@@ -36,24 +37,32 @@ def _cost_of_norms(X: Sized, dY: Sized, *, sample_axes: int, **options: Any) -> 
     (n, c), (_, s) = rows_and_features(X), rows_and_features(dY)
     t = math.prod(X.shape[sample_axes:-1])
     if t == 1:
-        return Cost(2 * n * (c + s), _in_run(X, n, 4))
-    one = 3 * t * t if 2 * t * t < c * s else c * s
-    return Cost(2 * n * min(c * s, t * (c + s)), _in_run(X, n // max(1, t), one))
+        return Cost(2 * n * (c + s), _held((X, dY), 3 * n))
+    one = 4 * t * t if 2 * t * t < c * s else c * s
+    samples = n // max(1, t)
+    return Cost(2 * n * min(c * s, t * (c + s)), _held((X, dY), 4 * samples + _in_run(samples, one)))
 
 
 def _cost_of_dots(X: Sized, dY: Sized, Xq: Sized, dYq: Sized, *, sample_axes: int, **options: Any) -> Cost:
     (n, c), (_, s) = rows_and_features(X), rows_and_features(dY)
     q, t, u = math.prod(Xq.shape[:sample_axes]), *(math.prod(x.shape[sample_axes:-1]) for x in (X, Xq))
+    arrays, samples = (X, dY, Xq, dYq), n // max(1, t)
     if t == u == 1:
-        return Cost(2 * n * q * (c + s), _in_run(X, n, 3 * q))
+        return Cost(2 * n * q * (c + s), _held(arrays, _in_run(n, 4 * q)))
     if c * s * (t + q) < t * u * q * (c + s):
-        return Cost(2 * n * c * s * (1 + q), _in_run(X, n // max(1, t), c * s) + _in_run(X, q, c * s) * 2)
-    return Cost(2 * n * u * q * (c + s), _in_run(X, n // max(1, t), t * (c + s) + 3 * t * u * q))
+        return Cost(2 * n * c * s * (1 + q), _held(arrays, _in_run(samples, c * s) + q * c * s))
+    return Cost(2 * n * u * q * (c + s), _held(arrays, _in_run(samples, t * (c + s) + 3 * t * u * q)))
 
 
-def _in_run(X: Sized, samples: int, elements: int) -> int:
-    """Return the bytes that `_in_runs` holds for this many numbers of each sample."""
-    return min(samples * elements, max(ELEMENTS, elements)) * max(4, int(X.dtype.itemsize))
+def _in_run(samples: int, elements: int) -> int:
+    """Return the numbers that `_in_runs` holds for this many numbers of each sample."""
+    return min(samples * elements, max(ELEMENTS, elements))
+
+
+def _held(arrays: Sequence[Sized], elements: int) -> int:
+    """Return the bytes of so many numbers of the dtype of the sums, and of a run of rows that is cast."""
+    dtypes = [array.dtype for array in arrays]
+    return (elements + (CAST_ELEMENTS if is_narrow(*dtypes) else 0)) * itemsize_of_sums(*dtypes)
 
 
 @costs(_cost_of_norms)
@@ -218,6 +227,7 @@ def _in_runs(xp: Namespace, function: Callable[..., Array], arrays: tuple[Array,
         if library(xp).openblas:  # NumPy's arrays can be written to, so that results are not held twice
             out = xp.empty((n, *part.shape[1:]), dtype=part.dtype) if out is None else out
             out[first : first + run] = part
+            del part  # else it is held beside the next one
         else:
             parts.append(part)
     return xp.concat(parts, axis=0) if out is None else out

@@ -9,7 +9,7 @@ from .._arrays.libraries import library
 from .._arrays.namespace import Array, Namespace, cast
 from .._arrays.numpy_kernels import HALVES
 from .equations import sum_dtypes
-from .summation import LONGER_NARROW_ROWS, PLAIN_ROWS, sum_products, transposed
+from .summation import LONGER_NARROW_ROWS, PLAIN_ROWS, held_by_sum, sum_products, transposed
 
 
 def product(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
@@ -37,6 +37,40 @@ def product(xp: Namespace, a: Array, b: Array, rounded: bool = True) -> Array:
         return a @ b
     result_dtype, acc_dtype = sum_dtypes(xp, (dtype,))
     return _long(xp, a, b, acc_dtype, result_dtype)
+
+
+def held_by_product(m: int, k: int, n: int, dtypes: tuple[Any, Any], batch: int = 1) -> int:
+    """Return the most bytes that `product` of NumPy matrices (M, K) and (K, N) holds beside its result.
+
+    Parameters
+    ----------
+    m, k, n : int
+        The sizes.
+    dtypes : tuple of numpy dtypes
+        Those of both matrices.
+    batch : int
+        The number of such products.
+    """
+    itemsize, narrow = itemsize_of_sums(*dtypes), is_narrow(*dtypes)
+    if k > PLAIN_ROWS:
+        cast = min(numpy_kernels.CAST_ELEMENTS, batch * (m + n) * k) * itemsize if narrow and batch > 1 else 0
+        return cast + held_by_sum(k, batch * m, n, itemsize, narrow and batch == 1)
+    if not narrow:
+        return 0
+    # The smaller matrix is cast as a whole.
+    small, dtype = (k * n, dtypes[1]) if m >= n else (k * m, dtypes[0])
+    whole = 0 if dtype.itemsize == itemsize else small
+    return (min(numpy_kernels.CAST_ELEMENTS, batch * (m * k + k * n + m * n)) + whole) * itemsize
+
+
+def is_narrow(*dtypes: Any) -> bool:
+    """Say whether any array of these NumPy dtypes is cast, since its products are added in a wider one."""
+    return len(set(dtypes)) > 1 or dtypes[0] in HALVES
+
+
+def itemsize_of_sums(*dtypes: Any) -> int:
+    """Return the bytes of a number of the dtype in which products of these NumPy dtypes are added."""
+    return max(4, *(int(dtype.itemsize) for dtype in dtypes))
 
 
 def summed_over_rows(xp: Namespace, left: Array, right: Array, rounded: bool = True) -> Array:

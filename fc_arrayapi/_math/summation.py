@@ -141,14 +141,55 @@ def _in_leaves(turned: bool, c: int, s: int, run_rows: int, least_leaf_rows: int
     return Schedule(turned, leaf_rows, max(run_rows, -(-leaf_rows // runs_at_once)))
 
 
-def held_by_sum(rows: int, c: int, s: int, itemsize: int) -> int:
-    """Return the bytes that `sum_products` of NumPy matrices holds beside its result."""
+def held_by_sum(rows: int, c: int, s: int, itemsize: int, narrow: bool = False) -> int:
+    """Return the most bytes that `sum_products` of NumPy matrices holds beside its result.
+
+    Parameters
+    ----------
+    rows, c, s : int
+        The rows of both matrices and the columns of each.
+    itemsize : int
+        Bytes of a number of the dtype of the sums.
+    narrow : bool
+        Whether a matrix has another dtype, so that rows are cast.
+    """
+    product = c * s * itemsize
+    if narrow:
+        leaf_rows = rows_cast_at_once(c + s)
+        cast = min(rows, leaf_rows) * (c + s) * itemsize
+        if rows <= leaf_rows or c * s <= PARTIAL_ELEMENTS // 8:
+            held = held_by_sum(min(rows, leaf_rows), c, s, itemsize)
+            return cast + held + sums_at_once(rows, leaf_rows) * product
+        columns = min(c, max(1, PARTIAL_ELEMENTS // s))
+        return cast + columns * s * itemsize + held_by_sum(leaf_rows, columns, s, itemsize)
     cut = _numpy_schedule(rows, c, s, 1)
     if not cut.leaf_rows:
         return 0
-    leaves = -(-rows // cut.leaf_rows)
-    products = min(rows, cut.leaf_rows) // max(1, cut.run_rows)
-    return (products + (leaves.bit_length() if leaves > 1 else 0)) * c * s * itemsize
+    runs = min(rows, cut.leaf_rows) // max(1, cut.run_rows)
+    products = 0 if runs < 2 else runs + -(-runs // SUM_ROWS) + 1  # those of runs, their sums, and that of the rest
+    return (products + sums_at_once(rows, cut.leaf_rows)) * product
+
+
+def held_by_weighted_sum(rows: int, c: int, s: int, itemsize: int, narrow: bool = False) -> int:
+    """Return the most bytes that `sum_weighted_products` of NumPy matrices holds, as `held_by_sum` does."""
+    run = min(rows, _rows_weighted_at_once(min(c, s)))
+    weighted = run * (min(c, s) + 1) * itemsize  # and their weights, which are cast
+    return weighted + held_by_sum(run, c, s, itemsize, narrow) + sums_at_once(rows, run) * c * s * itemsize
+
+
+def held_by_rows(rows: int, s: int, itemsize: int, narrow: bool = False) -> int:
+    """Return the most bytes that `sum_rows` of a NumPy matrix holds, as `held_by_sum` does."""
+    if narrow:
+        leaf_rows = min(rows, max(SUM_ROWS, CAST_ELEMENTS // max(1, s)))
+        sums = (sums_at_once(rows, leaf_rows) + 2) * s * itemsize
+        return leaf_rows * s * itemsize + held_by_rows(leaf_rows, s, itemsize) + sums
+    # Sums of runs, and these joined with the rows that are left.
+    return (2 * (rows // SUM_ROWS) + rows % SUM_ROWS) * s * itemsize if rows > 2 * SUM_ROWS else 0
+
+
+def sums_at_once(rows: int, leaf_rows: int) -> int:
+    """Return the most sums that `pairwise` holds beside its result."""
+    return max(0, -(-rows // max(1, leaf_rows)) - 1).bit_length()
 
 
 def sum_axes(xp: Namespace, x: Array, axes: tuple[int, ...], rounded: bool = True) -> Array:
@@ -313,9 +354,8 @@ def sum_weighted_products(xp: Namespace, left: Array, right: Array, weights: Arr
     The narrower matrix is weighted, a run of rows at a time.
     """
     (n, c), s = left.shape, right.shape[1]
-    own, narrower = library(xp), min(c, s)
-    # Twice the rows that are cast at a time: of 768 features, 1,365 rows lose a tenth of the speed of a product.
-    run = COPIED_ROWS if own.slices_copy else max(2 * rows_cast_at_once(narrower), narrower // 4)
+    own = library(xp)
+    run = COPIED_ROWS if own.slices_copy else _rows_weighted_at_once(min(c, s))
     writable = RowCast(right if s <= c else left, run, acc_dtype, copy=True) if own.openblas else None
 
     def weighted(rows: Array, weights: Array) -> Array:
@@ -333,6 +373,11 @@ def sum_weighted_products(xp: Namespace, left: Array, right: Array, weights: Arr
         return leaf(left, right, weights)
     total: Array = pairwise(leaf, (left, right, weights), run)
     return total
+
+
+def _rows_weighted_at_once(narrower: int) -> int:
+    """Return twice the rows that are cast at a time: of 768 features, fewer lose a tenth of the speed of a product."""
+    return max(2 * rows_cast_at_once(narrower), narrower // 4)
 
 
 def rows_cast_at_once(elements: int) -> int:
@@ -362,8 +407,10 @@ def _sum_cast_products(xp: Namespace, left: Array, right: Array, acc_dtype: Any)
         some = slice(row, row + leaf_rows)
         first, second = cast_left(left[..., some, :]), cast_right(right[..., some, :])
         for column in range(0, c, columns):
-            part = sum_products(xp, first[..., column : column + columns], second, acc_dtype)
-            total[..., column : column + columns, :] += part
+            # Without a name for the product, which would keep it beside the next one.
+            total[..., column : column + columns, :] += sum_products(
+                xp, first[..., column : column + columns], second, acc_dtype
+            )
     return total
 
 

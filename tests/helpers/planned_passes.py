@@ -56,6 +56,9 @@ def ones(*shape: int) -> Any:
 @planned(C=128, S=10, rows=32768)
 @planned(C=2048, S=2048, N=2**15, rows=4096)
 @planned(C=512, S=64, dtype="float16")
+@planned(C=1024, S=1024, dtype="float16")
+@planned(threads=1, C=1024, S=1024, dtype="float16")
+@planned(threads=4, C=1024, S=1024, dtype="float16")
 @planned(C=512, S=64, dtype="float64")
 @planned(C=512, S=64, N=2**15, rows=2**15)
 @planned(C=512, S=64, N=2**15, rows=2**14)
@@ -137,9 +140,12 @@ def moments(folder: Path, C: int) -> Any:
     return tuple(fc.moments(npy(folder, "x", (2**16, C)), npy(folder, "t", (2**16, 16))))
 
 
-@planned()
-def weighted(folder: Path) -> Any:
-    X, dY, w = npy(folder, "x", (2**17, 512)), npy(folder, "dy", (2**17, 64)), npy(folder, "w", (2**17,))
+@planned(C=512, S=64)
+@planned(C=1024, S=1024, rows=16384)  # cut into runs of rows
+@planned(C=1024, S=1024, rows=16384, dtype="float16")
+def weighted(folder: Path, C: int, S: int, rows: int = 8192, dtype: str = "float32") -> Any:
+    X, dY = (npy(folder, name, (2**17, k), dtype, rows) for name, k in (("x", C), ("dy", S)))
+    w = npy(folder, "w", (2**17,), rows=rows)
     return fc.grad_weight(X, dY, sample_weight=w)
 
 
