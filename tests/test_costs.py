@@ -43,7 +43,7 @@ OF_THE_LAYER: dict[str, Callable[..., Pair]] = {
     "moments of X": lambda X, W, dY, w: (partial(moments._of_block, False, "float64"), (X,)),
     "weighted moments": lambda X, W, dY, w: (partial(moments._of_block, True, "float32"), (X, dY, w)),
 } | {
-    equation: lambda X, W, dY, w, equation=equation, rounded=rounded: (
+    f"{equation}, {rounded}": lambda X, W, dY, w, equation=equation, rounded=rounded: (
         partial(einsum._contract_blocks, equation, rounded),
         tuple({"nc": X, "cs": W, "ns": dY, "n": w}[labels] for labels in equation.split("->")[0].split(",")),
     )
