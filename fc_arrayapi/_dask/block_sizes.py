@@ -22,6 +22,9 @@ from .one_task import Steps
 
 # What a reader holds beside a block comes from several threads, and the allocator keeps some of it.
 KEPT_BY_READERS = 1.75
+# Where those are a library's own threads, such as zarr's, it keeps less for each thread of a pass, and once so many
+# times what they hold, or a block: half of it in a pass of 16 blocks, all of it in one of 128.
+KEPT_WITH_OWN_THREADS, KEPT_ONCE = 0.75, 3.5
 # glibc maps larger blocks by themselves; smaller ones it cuts from heaps, which keep what is freed.
 MAPPED_BYTES = 2**25
 PRIMES = (3, 5, 7, 11, 13, 17, 19, 23)
@@ -95,6 +98,7 @@ class Memory:
         self.unknown: dict[str, None] = {}
         self.sources: dict[tuple[str, tuple[int, ...]], Read] = {}
         self.widest = 0
+        self.kept_by_own_threads = 0  # bytes, of those of readers
         self.cut = False  # whether any task takes some rows of a block that was computed
         self._kept: dict[Any, Any] = {}
 
@@ -170,7 +174,11 @@ class Memory:
         if isinstance(array, np.ndarray):
             return Block(shape, array.dtype, self, nbytes=0, of_source=True)
         copies = array.copies([shape[0] if shape else 1], start) if hasattr(array, "copies") else 1
-        beside = round(KEPT_BY_READERS * max(0, copies - 1) * nbytes)
+        beside, kept = max(0, copies - 1) * nbytes, KEPT_BY_READERS
+        if getattr(array, "own_threads", False):
+            kept = KEPT_WITH_OWN_THREADS
+            self.kept_by_own_threads = max(self.kept_by_own_threads, round(KEPT_ONCE * min(nbytes, beside)))
+        beside = round(kept * beside)
         self.take(beside)
         block = Block(shape, array.dtype, self, nbytes=nbytes if copies else 0, of_source=True)
         self.take(-beside)

@@ -93,7 +93,7 @@ def costs(
     results = held + sum(size for _, size in in_blocks)  # Dask joins the blocks at the end
     blocks = sum(math.prod(x.numblocks) for x, to_file in zip(asked, written, strict=True) if to_file)
     beside = 0 if in_cluster else RAW_BYTES * raw + GRAPH_BYTES * len(graph) + WRITE_BYTES * blocks
-    peak = max(peak, results) + TASK_BYTES * (min(threads, len(graph)) + 1)
+    peak = max(peak, results) + memory.kept_by_own_threads + TASK_BYTES * (min(threads, len(graph)) + 1)
     sources = sorted(memory.sources.values(), key=lambda read: -read.nbytes * read.blocks)
     rows = max((read.rows for read in sources), default=0)
     return Costs(
@@ -108,7 +108,7 @@ def costs(
         blocks_written=blocks,
         peak=peak + beside,
         graph=beside,
-        fixed=peak - min(peak, by_rows),
+        fixed=peak - min(peak, by_rows + memory.kept_by_own_threads),
         results=results,
         long=any(x.numblocks[0] > 1 for x, _ in in_blocks),
         rows=rows,

@@ -28,7 +28,7 @@ class Converted(Source):
         self.source, self.path = source, source.path
         self.rows_at_once, self.in_groups = source.rows_at_once, source.in_groups
         self.in_smaller_chunks, self.block_bytes = source.in_smaller_chunks, source.block_bytes
-        self.repeats = source.repeats
+        self.repeats, self.own_threads = source.repeats, source.own_threads
         self.shape, self.dtype, self.ndim = source.shape, dtype, source.ndim
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:

@@ -45,6 +45,7 @@ class Parts(Source):
         self.rows_at_once, self.in_smaller_chunks = largest.rows_at_once, largest.in_smaller_chunks
         self.in_groups = any(part.in_groups for part in parts)
         self.repeats = all(part.repeats for part in parts)
+        self.own_threads = any(part.own_threads for part in parts)
         self.block_bytes = parts[0].block_bytes
         self.borders = blocks.bounds([part.shape[0] for part in parts])
         self.describe(where, (self.borders[-1][1], *first.shape[1:]), first.dtype)

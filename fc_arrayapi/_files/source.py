@@ -47,6 +47,8 @@ class Source:
         Whether Dask's name changes whenever the data do: resuming relies on it.
     block_bytes : int, optional
         The most bytes of a block by default; None for those of open_array.
+    own_threads : bool
+        It is read by threads of its own, which keep memory beside that of a pass's threads.
     """
 
     path: Any
@@ -56,6 +58,7 @@ class Source:
     bfloat16 = False
     repeats = True
     block_bytes: int | None = None
+    own_threads = False
 
     def __dask_tokenize__(self) -> Any:
         """Return what identifies this version of the file, for Dask's name."""

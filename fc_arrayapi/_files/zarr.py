@@ -30,6 +30,7 @@ def has_zarr_metadata(path: Path) -> bool:
 class ZarrSource(Source):
     """What Zarr arrays on disk and in object stores have in common: chunks, and the memory that zarr takes for them."""
 
+    own_threads = True
     chunks: tuple[int, ...]
     # The chunks, or the shards of an array that has any: one file or object each.
     files: int
