@@ -24,7 +24,7 @@ from .one_task import Steps
 KEPT_BY_READERS = 1.75
 # Where those are a library's own threads, such as zarr's, it keeps less for each thread of a pass, and once so many
 # times what they hold, or a block: half of it in a pass of 16 blocks, all of it in one of 128.
-KEPT_WITH_OWN_THREADS, KEPT_ONCE = 0.75, 3.5
+KEPT_WITH_OWN_THREADS, KEPT_ONCE = 0.75, 4.25
 # glibc maps larger blocks by themselves; smaller ones it cuts from heaps, which keep what is freed.
 MAPPED_BYTES = 2**25
 PRIMES = (3, 5, 7, 11, 13, 17, 19, 23)

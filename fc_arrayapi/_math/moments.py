@@ -114,7 +114,8 @@ def held_by_moments(n: int, C: int, S: int, itemsize: int, cast: bool, weighted:
     leaf_rows = rows_of_run(C + S, C)
     run, sums = min(n, leaf_rows), C * (C + S)
     columns = (C + S + 1) * cast + (C if weighted else 1) + 2 * S
-    kept = sums_at_once(n, leaf_rows) if sums <= PARTIAL_ELEMENTS // 8 else int(n > leaf_rows)
+    # Beside a large total there is that of a run, and heaps keep as much again of the one before it.
+    kept = sums_at_once(n, leaf_rows) if sums <= PARTIAL_ELEMENTS // 8 else 2 * (n > leaf_rows)
     product = max(held_by_sum(run, C, C, itemsize), held_by_sum(run, C, S, itemsize) if S else 0)
     return (run * columns + kept * sums) * itemsize + max(product, held_by_rows(run, max(C, S, 1), itemsize))
 

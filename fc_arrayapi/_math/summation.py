@@ -161,7 +161,8 @@ def held_by_sum(rows: int, c: int, s: int, itemsize: int, narrow: bool = False) 
             held = held_by_sum(min(rows, leaf_rows), c, s, itemsize)
             return cast + held + sums_at_once(rows, leaf_rows) * product
         columns = min(c, max(1, PARTIAL_ELEMENTS // s))
-        return cast + columns * s * itemsize + held_by_sum(leaf_rows, columns, s, itemsize)
+        # Heaps keep as much again of the product before.
+        return cast + 2 * columns * s * itemsize + held_by_sum(leaf_rows, columns, s, itemsize)
     cut = _numpy_schedule(rows, c, s, 1)
     if not cut.leaf_rows:
         return 0

@@ -160,14 +160,13 @@ def other_borders(folder: Path) -> Any:
 @planned(kind="sharded")
 @planned(threads=1, kind="raw")
 @planned(threads=1, kind="compressed")
-@planned(threads=1, kind="sharded")
 def from_zarr(folder: Path, kind: str) -> Any:
     options = {
         "raw": {"compressors": None},
         "compressed": {},
         "sharded": {"shards": (8192, 512)},
     }[kind]
-    N = 2**19 if kind == "compressed" else 2**18  # zarr's threads keep more in a long pass
+    N = 2**18 if kind == "sharded" else 2**19  # zarr's threads keep more in a long pass
     X = zarr_array(folder, "x", (N, 512), 1024, 8192, **options)
     return fc.grad_weight(X, fc.forward(X, ones(512, 64)))
 
