@@ -22,8 +22,9 @@ from .one_task import Steps
 
 # What a reader holds beside a block comes from several threads, and the allocator keeps some of it.
 KEPT_BY_READERS = 1.75
-# Where those are a library's own threads, such as zarr's, it keeps less for each thread of a pass, and once so many
-# times what they hold, or a block: half of it in a pass of 16 blocks, all of it in one of 128.
+# Where a library has threads of its own to read with, as zarr has, less is kept for each thread of a pass. In addition
+# KEPT_ONCE times what they hold beside a block, but of no more than the block, is kept once: half of that was seen in a
+# pass of 32 blocks, nearly all in one of 128.
 KEPT_WITH_OWN_THREADS, KEPT_ONCE = 0.75, 4.25
 # glibc maps larger blocks by themselves; smaller ones it cuts from heaps, which keep what is freed.
 MAPPED_BYTES = 2**25

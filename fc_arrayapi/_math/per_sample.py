@@ -60,7 +60,7 @@ def _in_run(samples: int, elements: int) -> int:
 
 
 def _held(arrays: Sequence[Sized], elements: int) -> int:
-    """Return the bytes of so many numbers of the dtype of the sums, and of a run of rows that is cast."""
+    """Return the bytes of `elements` numbers in the dtype of the sums, plus a run of rows if rows are cast."""
     dtypes = [array.dtype for array in arrays]
     return (elements + (CAST_ELEMENTS if is_narrow(*dtypes) else 0)) * itemsize_of_sums(*dtypes)
 
